@@ -1,0 +1,49 @@
+"""nuppl: a probabilistic-programming language for neutrino and particle physics.
+
+Names are loaded when first used, so that the command line answers before torch is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "LogUniform": "distributions",
+    "Model": "model",
+    "Simulator": "distributions",
+    "auxiliary": "sites",
+    "model": "model",
+    "observe": "sites",
+    "parameter": "sites",
+    "plate": "plates",
+    "pull": "sites",
+    "random_effect": "sites",
+    "scope": "plates",
+}
+
+__all__ = [
+    "LogUniform",
+    "Model",
+    "Simulator",
+    "auxiliary",
+    "model",
+    "observe",
+    "parameter",
+    "plate",
+    "pull",
+    "random_effect",
+    "scope",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"nuppl.language.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'nuppl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,1 @@
+"""The language of model files: a Pyro program becomes simulator, density and likelihood."""

@@ -1,0 +1,183 @@
+"""The two densities of a program: whitened for sampling and networks, natural for fits.
+
+Whitened: u with standard normal prior where transports are exact; log p(u) = log p(T(u), data) + log |dT/du|.
+Natural: z = (value - nominal) / scale with bounds, the frequentist log likelihood without priors. A whitened fit would
+crawl towards infinity at a physical boundary. Log-uniform parameters are scaled in their logarithm.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nuppl.errors import InputError
+from nuppl.language.handlers import lane_sum, log_prob
+from nuppl.language.layout import Layout
+from nuppl.language.program import Program, Terms, clean, sum_terms
+from nuppl.language.table import Site
+from nuppl.language.transport import transport
+from nuppl.typing import Values
+
+__all__ = ["Natural", "Whitened"]
+
+CHUNK = 256
+"""Lanes evaluated at a time: arrays of a binned model then stay in the cache."""
+
+
+class Whitened:
+    """The posterior in whitened coordinates with shape (n, D).
+
+    Attributes:
+        program: the program.
+        layout: where each latent lies.
+        failures: lanes whose density was NaN, so far.
+    """
+
+    def __init__(self, program: Program) -> None:
+        program.require_density("a posterior")
+        self.program = program
+        self.layout = Layout(program.latents.values(), whitened=True)
+        self.failures = 0
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.layout.dim
+
+    def log_prob(self, u: Tensor, data: Values | None = None) -> Tensor:
+        """The log density, unnormalised, with shape (n,); NaN became -inf."""
+        prior, likelihood = self.split(u, data)
+        return prior + likelihood
+
+    def split(self, u: Tensor, data: Values | None = None) -> tuple[Tensor, Tensor]:
+        """(log density of u before data, log likelihood of the data), each with shape (n,)."""
+        white: list[Tensor] = []
+        observed: list[Tensor] = []
+
+        def visit(msg: Any, site: Site) -> None:
+            if site.kind == "data":
+                value = msg["value"] = self.program.data_lanes(site, data)
+                observed.append(lane_sum(log_prob(msg, value), site.name))
+                return
+            _, term = self._assign(msg, site, u)
+            white.append(term)
+
+        self.program.run(visit)
+        prior, likelihood = sum_terms(white, len(u)), sum_terms(observed, len(u))
+        self.failures += int((prior + likelihood).isnan().sum())
+        return clean(prior), clean(likelihood)
+
+    def _assign(self, msg: Any, site: Site, u: Tensor) -> tuple[Tensor, Tensor]:
+        mapping = transport(msg["fn"])
+        point = self.layout.view(u, site.name)
+        value = msg["value"] = mapping.forward(point)
+        return value, lane_sum(mapping.log_density(point, value), site.name)
+
+    def values(self, u: Tensor) -> dict[str, Tensor]:
+        """The latents at u: {site: (n, *site)}."""
+        found: dict[str, Tensor] = {}
+
+        def visit(msg: Any, site: Site) -> None:
+            if site.kind == "data":
+                msg["value"] = self.program.data_lanes(site)
+                return
+            value, _ = self._assign(msg, site, u)
+            found[site.name] = site.draws(value.expand(len(u), *site.full_shape))
+
+        self.program.run(visit)
+        return found
+
+    def coordinates(self, values: Values) -> Tensor:
+        """The inverse of `values`: {site: (n, *site)} to (n, D)."""
+        found: dict[str, Tensor] = {}
+
+        def visit(msg: Any, site: Site) -> None:
+            if site.kind == "data":
+                msg["value"] = self.program.data_lanes(site)
+                return
+            value = msg["value"] = site.lanes(values[site.name])
+            block = transport(msg["fn"]).inverse(value)
+            found[site.name] = block.reshape(-1, *self.layout.blocks[site.name].shape)
+
+        self.program.run(visit)
+        return self.layout.pack(found)
+
+
+class Natural:
+    """The frequentist log likelihood in scaled coordinates z with shape (n, D).
+
+    Attributes:
+        program: the program.
+        layout: where each latent lies.
+        loc, scale, log: per coordinate with shape (D,): value = loc + scale z, or its exponential where `log`.
+        lower, upper: bounds of z with shape (D,).
+    """
+
+    def __init__(self, program: Program) -> None:
+        program.require_density("a fit")
+        refuse_undeclared_random_effects(program)
+        self.program = program
+        self.layout = Layout(program.latents.values(), whitened=False)
+        parts = [_scaling(site) for site in program.latents.values()]
+        self.loc, self.scale, self.log, self.lower, self.upper = (
+            torch.cat(part) if parts else torch.zeros(0) for part in zip(*parts, strict=True)
+        ) if parts else (torch.zeros(0),) * 5
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.layout.dim
+
+    def log_likelihood(self, z: Tensor, data: Values | None = None, centers: Values | None = None) -> Tensor:
+        """The log likelihood (data, pulls, random effects) with shape (n,); NaN became -inf."""
+        return self.terms(z, data, centers).likelihood
+
+    def terms(self, z: Tensor, data: Values | None = None, centers: Values | None = None) -> Terms:
+        """All terms by kind at z."""
+        return self.program.terms(self.values(z), data, centers)
+
+    def values(self, z: Tensor) -> dict[str, Tensor]:
+        """The latents at z: {site: (n, *site)}."""
+        linear = self.loc + self.scale * z
+        natural = torch.where(self.log, linear.exp(), linear) if bool(self.log.any()) else linear
+        sites = self.program.latents
+        return {name: sites[name].draws(self.layout.view(natural, name)) for name in self.layout.blocks}
+
+    def coordinates(self, values: Values) -> Tensor:
+        """The inverse of `values`: {site: (n, *site) or (*site)} to (n, D)."""
+        sites = self.program.latents
+        natural = self.layout.pack({name: sites[name].lanes(values[name]) for name in self.layout.blocks})
+        linear = torch.where(self.log, natural.clamp(min=1e-300).log(), natural) if bool(self.log.any()) else natural
+        return (linear - self.loc) / self.scale
+
+
+def refuse_undeclared_random_effects(program: Program) -> None:
+    """Raise InputError for a parameter or pull whose distribution depends on another latent."""
+    for name, site in program.latents.items():
+        if site.conditional and site.kind != "random_effect":
+            raise InputError(
+                f"site {name!r} is a {site.kind} whose {site.distribution} depends on another latent (a random effect): "
+                "a frequentist likelihood must know whether its density counts; "
+                f"declare it with nuppl.random_effect({name!r}, ...)"
+            )
+
+
+def _scaling(site: Site) -> tuple[Tensor, ...]:
+    shape = site.full_shape
+    lower, upper = (bound.expand(shape) if bound.dim() == 0 else bound.reshape(shape) for bound in _ends(site))
+    log = torch.full(shape, site.distribution == "LogUniform")
+    loc = torch.where(log, site.nominal.clamp(min=1e-300).log(), site.nominal).detach()
+    lower, upper = (torch.where(log, end.clamp(min=1e-300).log(), end) for end in (lower, upper))
+    width = upper - lower
+    # A uniform prior's standard deviation; one unit (pulls), or the size of the nominal value, where there is none.
+    unit = torch.ones(shape) if site.kind == "pull" else loc.abs().clamp(min=1e-12)
+    scale = torch.where(width.isfinite(), width / 12**0.5, torch.where(loc == 0, 1.0, unit))
+    return tuple(part.reshape(-1) for part in (loc, scale, log, (lower - loc) / scale, (upper - loc) / scale))
+
+
+def _ends(site: Site) -> tuple[Tensor, Tensor]:
+    if site.kind == "pull":
+        return torch.tensor(-torch.inf), torch.tensor(torch.inf)
+    return site.lower, site.upper

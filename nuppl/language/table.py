@@ -1,0 +1,289 @@
+"""The table of sites: one run of a program at its nominal point, written down and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nuppl.errors import InputError
+from nuppl.language.handlers import PLATE_DIMS, Visit, declared
+from nuppl.language.plates import Frame
+from nuppl.language.precision import program_settings
+from nuppl.language.transport import transport
+
+__all__ = ["Axis", "Site", "survey"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One plate of a site, or one axis of its event (`dim` counts from the right of the batch; None for events)."""
+
+    name: str
+    size: int
+    dim: int | None
+    coords: tuple[Any, ...] | None
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is known of one sample site.
+
+    Attributes:
+        kind: "parameter", "pull", "random_effect" or "data".
+        axes: its plates from left to right, then the axes of its event.
+        batch: the seven plate axes, size 1 where no plate lies, with shape (7,).
+        event: the event shape.
+        u_event: the event shape of its whitened coordinate (latents).
+        nominal: its value at the nominal point with shape (*batch, *event).
+        data: what was observed with shape (*batch, *event), or None.
+        lower, upper: bounds of the support where it is an interval, else -inf and inf; scalars or the site's shape.
+        conditional: whether its distribution depends on another latent.
+        has_density: False for simulators.
+    """
+
+    name: str
+    kind: str
+    distribution: str
+    axes: tuple[Axis, ...]
+    batch: tuple[int, ...]
+    event: tuple[int, ...]
+    u_event: tuple[int, ...]
+    unit: str
+    label: str
+    nominal: Tensor
+    data: Tensor | None
+    lower: Tensor
+    upper: Tensor
+    conditional: bool
+    has_density: bool
+    auxiliary: bool
+    fixed: bool
+    dtype: torch.dtype
+
+    @property
+    def full_shape(self) -> tuple[int, ...]:
+        """All seven plate axes, then the event."""
+        return (*self.batch, *self.event)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in results: plates, then event, without the empty axes."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return int(torch.Size(self.full_shape).numel())
+
+    def lanes(self, value: Any) -> Tensor:
+        """A value of this site as the program meets it: shape (n, *full_shape), n = 1 for a single value.
+
+        Accepts a scalar, the site's shape, or that shape with a leading axis of lanes.
+        """
+        tensor = torch.as_tensor(value, dtype=torch.float64)
+        if tensor.dim() == 0:
+            return tensor.expand(1, *self.full_shape)
+        if tuple(tensor.shape) == self.shape:
+            return tensor.reshape(1, *self.full_shape)
+        if tuple(tensor.shape[1:]) == self.shape:
+            return tensor.reshape(-1, *self.full_shape)
+        names = ", ".join(f"{axis.name}: {axis.size}" for axis in self.axes)
+        raise InputError(
+            f"site {self.name!r}: expected a value with shape {self.shape} ({names or 'a scalar'}), "
+            f"with or without a leading axis of lanes, got {tuple(tensor.shape)}"
+        )
+
+    def draws(self, value: Tensor) -> Tensor:
+        """The inverse of `lanes`: shape (n, *full_shape) to (n, *shape)."""
+        return value.reshape(value.shape[0], *self.shape)
+
+
+def survey(
+    function: Callable[[], Any], fixed: Mapping[str, Any], data: Mapping[str, Any], outside: bool = False
+) -> dict[str, Site]:
+    """Run a program once at its nominal point and write down its sites, in the order of sampling.
+
+    Arguments:
+        function: the program, without arguments.
+        fixed: values of sites held constant.
+        data: replacements of observed data.
+        outside: whether fixed values may lie outside the prior's support.
+
+    Raises:
+        InputError: a site that breaks the contract, or data or values that do not fit.
+    """
+    sites: dict[str, Site] = {}
+
+    def visit(msg: Any) -> None:
+        site = _describe(msg, fixed.get(msg["name"]), data.get(msg["name"]))
+        if site.fixed and not outside:
+            _check_bounds(site)
+        sites[site.name] = site
+        value = site.nominal.detach().reshape(_trim(site))
+        msg["value"] = value if site.kind == "data" or site.fixed else value.requires_grad_()
+
+    with program_settings(), Visit(visit):
+        function()
+    return sites
+
+
+def _trim(site: Site) -> tuple[int, ...]:
+    """An unbatched program sees no empty axes on the left."""
+    first = next((i for i, size in enumerate(site.batch) if size > 1), PLATE_DIMS)
+    return (*site.batch[first:], *site.event)
+
+
+def _describe(msg: Any, fixed: Any, data: Any) -> Site:
+    fn, said = msg["fn"], declared(msg)
+    is_data = said.kind == "data"
+    axes, batch = _axes(msg)
+    white = None if is_data else transport(fn)
+    lower, upper = _bounds(fn)
+    site = Site(
+        name=msg["name"],
+        kind=said.kind,
+        distribution=type(_innermost(fn)).__name__,
+        axes=axes,
+        batch=batch,
+        event=tuple(fn.event_shape),
+        u_event=tuple(white.event_shape) if white else (),
+        unit=said.unit,
+        label=said.label or msg["name"].replace("_", r"\_"),
+        nominal=torch.zeros(()),
+        data=None,
+        lower=lower,
+        upper=upper,
+        conditional=not is_data and _depends_on_latents(msg),
+        has_density=_has_density(fn),
+        auxiliary=said.auxiliary,
+        fixed=fixed is not None or (msg["is_observed"] and not is_data),
+        dtype=_dtype(fn),
+    )
+    given = msg["value"] if msg["is_observed"] else None
+    if is_data:
+        observed = _data(site, given if data is None else data, fn)
+        nominal = observed if observed is not None else _stand_in(site, fn)
+        return _with(site, nominal=nominal, data=observed)
+    if fixed is None:
+        fixed = given
+    if fixed is not None:
+        return _with(site, nominal=site.lanes(fixed)[0].clone())
+    if said.nominal is not None:
+        return _with(site, nominal=site.lanes(said.nominal)[0].clone())
+    assert white is not None
+    u = torch.zeros((*fn.batch_shape, *white.event_shape), dtype=torch.float64)
+    return _with(site, nominal=white.forward(u).detach().expand(site.full_shape).clone())
+
+
+def _with(site: Site, **changes: Any) -> Site:
+    return Site(**{**site.__dict__, **changes})
+
+
+def _axes(msg: Any) -> tuple[tuple[Axis, ...], tuple[int, ...]]:
+    frames = sorted((f for f in msg["cond_indep_stack"] if f.dim is not None), key=lambda frame: frame.dim)
+    plates = [Axis(f.name, f.size, f.dim, f.coords if isinstance(f, Frame) else None) for f in frames]
+    shape = tuple(msg["fn"].batch_shape)
+    named = {plate.dim for plate in plates}
+    for dim in range(-len(shape), 0):
+        if shape[dim] > 1 and dim not in named:
+            raise InputError(
+                f"site {msg['name']!r}: its distribution has an axis of size {shape[dim]} at dim {dim} that no plate "
+                f"declares; put the site into `with nuppl.plate(NAME, {shape[dim]}, dim={dim}):`"
+            )
+    if len(shape) > PLATE_DIMS:
+        raise InputError(f"site {msg['name']!r}: expected at most {PLATE_DIMS} plate axes, got shape {shape}")
+    batch = (1,) * (PLATE_DIMS - len(shape)) + shape
+    events = [Axis(f"{msg['name']}_dim_{i}", n, None, None) for i, n in enumerate(msg["fn"].event_shape)]
+    return (*plates, *events), batch
+
+
+def _innermost(fn: Any) -> Any:
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return fn
+
+
+def _bounds(fn: Any) -> tuple[Tensor, Tensor]:
+    support = getattr(_innermost(fn), "support", None)
+    lower = getattr(support, "lower_bound", -torch.inf)
+    upper = getattr(support, "upper_bound", torch.inf)
+    return (torch.as_tensor(bound, dtype=torch.float64).detach() for bound in (lower, upper))  # type: ignore[return-value]
+
+
+def _has_density(fn: Any) -> bool:
+    from nuppl.language.distributions import Simulator
+
+    return not isinstance(_innermost(fn), Simulator)
+
+
+def _dtype(fn: Any) -> torch.dtype:
+    """The coarsest floating type among the distribution's arguments."""
+    inner = _innermost(fn)
+    while isinstance(inner, torch.distributions.TransformedDistribution):
+        inner = inner.base_dist
+    found = [getattr(inner, name, None) for name in inner.arg_constraints]
+    types = [value.dtype for value in found if isinstance(value, Tensor) and value.is_floating_point()]
+    return min(types, key=lambda dtype: dtype.itemsize, default=torch.float64)
+
+
+def _depends_on_latents(msg: Any) -> bool:
+    fn = msg["fn"]
+    white = transport(fn)
+    value = white.forward(torch.zeros((*fn.batch_shape, *white.event_shape), dtype=torch.float64))
+    return bool(value.requires_grad)
+
+
+def _data(site: Site, given: Any, fn: Any) -> Tensor | None:
+    if given is None:
+        return None
+    data = torch.as_tensor(given, dtype=torch.float64).detach()
+    trimmed = torch.Size(size for size in site.full_shape if size > 1)
+    if torch.Size(size for size in data.shape if size > 1) != trimmed:
+        names = ", ".join(f"{axis.name}: {axis.size}" for axis in site.axes)
+        raise InputError(
+            f"data of site {site.name!r}: expected shape {site.shape} ({names or 'a scalar'}), got {tuple(data.shape)}"
+        )
+    data = data.reshape(site.full_shape)
+    bad = int(data.isnan().sum())
+    if bad:
+        raise InputError(f"data of site {site.name!r}: expected finite numbers, got NaN in {bad} of {data.numel()}")
+    if site.has_density:
+        _check_support(site, fn, data)
+    return data
+
+
+def _check_support(site: Site, fn: Any, data: Tensor) -> None:
+    support = _innermost(fn).support
+    lower = getattr(support, "lower_bound", None)
+    if support.is_discrete and lower is not None:
+        # Asimov data are means, not integers: only the bound is asked of them.
+        if bool((data < lower).any()):
+            raise InputError(
+                f"data of site {site.name!r}: expected counts of at least {lower}, got {float(data.min()):g}"
+            )
+        return
+    if not bool(support.check(data).all()):
+        raise InputError(
+            f"data of site {site.name!r}: expected values in the support of {site.distribution}, "
+            f"got values between {float(data.min()):g} and {float(data.max()):g}"
+        )
+
+
+def _stand_in(site: Site, fn: Any) -> Tensor:
+    """A value for a data site without data, so that a program may use what it observes."""
+    if not site.has_density:
+        return torch.zeros(site.full_shape)
+    return fn.mean.detach().expand(*fn.batch_shape, *fn.event_shape).reshape(site.full_shape)  # type: ignore[no-any-return]
+
+
+def _check_bounds(site: Site) -> None:
+    inside = (site.nominal >= site.lower) & (site.nominal <= site.upper)
+    if not bool(inside.all()):
+        raise InputError(
+            f"value of {site.name!r}: expected between {float(site.lower.min()):g} and {float(site.upper.max()):g}"
+            f"{' ' + site.unit if site.unit else ''}, got {float(site.nominal[~inside].flatten()[0]):g}"
+        )
