@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ELEMENTARY_CHARGE",
+    "HBARC_MEV_CM",
     "HBAR_C",
+    "HBAR_MEV_S",
     "OSCILLATION_PHASE",
     "PLANCK",
     "SPEED_OF_LIGHT",
@@ -36,6 +38,12 @@ ELEMENTARY_CHARGE = 1.602_176_634e-19
 
 HBAR_C = PLANCK * SPEED_OF_LIGHT / (2.0 * math.pi * ELEMENTARY_CHARGE)
 """hbar c in eV m: 1.973269804...e-7."""
+
+HBAR_MEV_S = 1e-6 * HBAR_C / SPEED_OF_LIGHT
+"""hbar in MeV s: 6.582119569...e-22."""
+
+HBARC_MEV_CM = 1e-4 * HBAR_C
+"""hbar c in MeV cm: 1.973269804...e-11."""
 
 OSCILLATION_PHASE = 1e-6 / (4.0 * HBAR_C)
 """1/(4 hbar c) in MeV/(eV^2 m), which is also GeV/(eV^2 km): phase = 1.2669327 dm2 L/E, in rad."""

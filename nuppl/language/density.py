@@ -59,7 +59,7 @@ class Whitened:
         def visit(msg: Any, site: Site) -> None:
             if site.kind == "data":
                 value = msg["value"] = self.program.data_lanes(site, data)
-                observed.append(lane_sum(log_prob(msg, value), site.name))
+                observed.append(lane_sum(log_prob(msg, value), site.name, site.batch))
                 return
             _, term = self._assign(msg, site, u)
             white.append(term)
@@ -73,7 +73,7 @@ class Whitened:
         mapping = transport(msg["fn"])
         point = self.layout.view(u, site.name)
         value = msg["value"] = mapping.forward(point)
-        return value, lane_sum(mapping.log_density(point, value), site.name)
+        return value, lane_sum(mapping.log_density(point, value), site.name, site.batch)
 
     def values(self, u: Tensor) -> dict[str, Tensor]:
         """The latents at u: {site: (n, *site)}."""
@@ -118,12 +118,14 @@ class Natural:
     def __init__(self, program: Program) -> None:
         program.require_density("a fit")
         refuse_undeclared_random_effects(program)
+        refuse_curved_supports(program)
+        if not program.latents:
+            raise InputError("nothing to fit: every latent is fixed; leave at least one free")
         self.program = program
         self.layout = Layout(program.latents.values(), whitened=False)
         parts = [_scaling(site) for site in program.latents.values()]
-        self.loc, self.scale, self.log, self.lower, self.upper = (
-            torch.cat(part) if parts else torch.zeros(0) for part in zip(*parts, strict=True)
-        ) if parts else (torch.zeros(0),) * 5
+        columns = zip(*parts, strict=True)
+        self.loc, self.scale, self.log, self.lower, self.upper = (torch.cat(column) for column in columns)
 
     @property
     def dim(self) -> int:
@@ -140,8 +142,10 @@ class Natural:
 
     def values(self, z: Tensor) -> dict[str, Tensor]:
         """The latents at z: {site: (n, *site)}."""
-        linear = self.loc + self.scale * z
-        natural = torch.where(self.log, linear.exp(), linear) if bool(self.log.any()) else linear
+        natural = linear = self.loc + self.scale * z
+        if bool(self.log.any()):
+            # The exponential of a large linear coordinate would be inf, and its unused gradient NaN.
+            natural = torch.where(self.log, torch.where(self.log, linear, 0.0).exp(), linear)
         sites = self.program.latents
         return {name: sites[name].draws(self.layout.view(natural, name)) for name in self.layout.blocks}
 
@@ -158,9 +162,19 @@ def refuse_undeclared_random_effects(program: Program) -> None:
     for name, site in program.latents.items():
         if site.conditional and site.kind != "random_effect":
             raise InputError(
-                f"site {name!r} is a {site.kind} whose {site.distribution} depends on another latent (a random effect): "
-                "a frequentist likelihood must know whether its density counts; "
+                f"site {name!r} is a {site.kind} whose {site.distribution} depends on another latent "
+                "(a random effect): a frequentist likelihood must know whether its density counts; "
                 f"declare it with nuppl.random_effect({name!r}, ...)"
+            )
+
+
+def refuse_curved_supports(program: Program) -> None:
+    """Raise InputError for a latent whose support is not a box, such as a simplex."""
+    for name, site in program.latents.items():
+        if site.u_event != site.event:
+            raise InputError(
+                f"site {name!r} lives on a support of another dimension than its event {site.event} "
+                f"({site.distribution}): a fit needs bounds on each entry; write it through free parameters"
             )
 
 
@@ -170,10 +184,7 @@ def _scaling(site: Site) -> tuple[Tensor, ...]:
     log = torch.full(shape, site.distribution == "LogUniform")
     loc = torch.where(log, site.nominal.clamp(min=1e-300).log(), site.nominal).detach()
     lower, upper = (torch.where(log, end.clamp(min=1e-300).log(), end) for end in (lower, upper))
-    width = upper - lower
-    # A uniform prior's standard deviation; one unit (pulls), or the size of the nominal value, where there is none.
-    unit = torch.ones(shape) if site.kind == "pull" else loc.abs().clamp(min=1e-12)
-    scale = torch.where(width.isfinite(), width / 12**0.5, torch.where(loc == 0, 1.0, unit))
+    scale = torch.where(log, (upper - lower) / 12**0.5, site.spread.expand(shape))
     return tuple(part.reshape(-1) for part in (loc, scale, log, (lower - loc) / scale, (upper - loc) / scale))
 
 

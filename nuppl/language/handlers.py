@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
+import pyro.distributions as dist
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
 from nuppl.errors import InputError
@@ -34,6 +35,7 @@ class Visit(Messenger):  # type: ignore[misc]
         if msg["infer"].get("_deterministic"):
             return
         name = msg["name"]
+        _refuse_foreign(msg)
         if name in self.seen:
             raise InputError(
                 f"site {name!r} appears twice in the program: expected each name once; "
@@ -47,6 +49,19 @@ class Visit(Messenger):  # type: ignore[misc]
         raise InputError(
             f"pyro.param({msg['name']!r}) in a model: expected only sample sites; a network enters as a frozen module "
             "or as latent weights"
+        )
+
+
+def _refuse_foreign(msg: Any) -> None:
+    if isinstance(msg["fn"], _Subsample):
+        raise InputError(
+            f"pyro.plate({msg['name']!r}) in a model: expected nuppl.plate({msg['name']!r}, coordinates, dim=-k), "
+            "which leaves no site of its own; there is no subsampling"
+        )
+    if isinstance(msg["fn"], dist.Unit):
+        raise InputError(
+            f"pyro.factor({msg['name']!r}) in a model: expected a data site, which can be simulated too; "
+            "write the term as nuppl.observe(name, distribution, data)"
         )
 
 
@@ -70,13 +85,19 @@ def log_prob(msg: Any, value: Tensor) -> Tensor:
     return scale_and_mask(raw, msg["scale"], msg["mask"])  # type: ignore[no-any-return]
 
 
-def lane_sum(log_density: Tensor, name: str) -> Tensor:
-    """Sum over the plates, keeping the lanes: shape (n, *plates) to (n) or (1)."""
-    dim = log_density.dim()
-    if dim > PLATE_DIMS + 1:
+def lane_sum(log_density: Tensor, name: str, batch: tuple[int, ...] = ()) -> Tensor:
+    """Sum over the plates, keeping the lanes: shape (n, *plates) to (n) or (1).
+
+    Raises:
+        InputError: a log density larger than the lanes and the plates `batch` of the site.
+    """
+    shape = log_density.shape
+    fits = all(size in (1, plate) for size, plate in zip(reversed(shape), reversed(batch), strict=False))
+    if len(shape) > PLATE_DIMS + 1 or not fits:
         raise InputError(
-            f"site {name!r}: its log density has shape {tuple(log_density.shape)}, larger than the batch and the "
-            f"{PLATE_DIMS} plate axes; was an internal axis left behind, or a vector made an event with to_event?"
+            f"site {name!r}: its log density has shape {tuple(shape)}, expected no more than (lanes, "
+            f"{', '.join(map(str, batch)) or f'{PLATE_DIMS} plate axes'}); was an internal axis left behind or reduced "
+            "without keepdim=True, or a vector made an event with to_event instead of a plate?"
         )
-    padded = log_density.reshape((1,) * (PLATE_DIMS + 1 - dim) + log_density.shape)
-    return padded.sum(tuple(range(-PLATE_DIMS, 0))) if padded.numel() else torch.zeros(1)
+    padded = log_density.reshape((1,) * (PLATE_DIMS + 1 - len(shape)) + shape)
+    return padded.sum(tuple(range(-PLATE_DIMS, 0)))

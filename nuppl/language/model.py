@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -22,15 +23,28 @@ class Model:
     Attributes:
         name: the function's name.
         interest: the sites a user wants to see; all parameters where none were declared.
+        reference: the point that spectra are compared with in reports, such as no oscillation.
+        panels: groups of plate entries that reports add up into one spectrum, such as near and far detectors.
+        starts: points from which fits start as well, for minima that an author knows of.
         options: keyword arguments of the function, with their defaults.
     """
 
-    def __init__(self, function: Callable[..., Any], interest: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        interest: Sequence[str] = (),
+        reference: Mapping[str, float] | None = None,
+        panels: Mapping[str, Sequence[str]] | None = None,
+        starts: Sequence[Mapping[str, float]] = (),
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.name: str = function.__name__
         self.doc: str = inspect.getdoc(function) or ""
         self.interest: tuple[str, ...] = (interest,) if isinstance(interest, str) else tuple(interest)
+        self.reference = dict(reference or {})
+        self.panels = {name: tuple(members) for name, members in (panels or {}).items()}
+        self.starts = tuple(dict(start) for start in starts)
         self.options = _options(function)
 
     def __call__(self, **options: Any) -> Any:
@@ -46,6 +60,7 @@ class Model:
         options: Mapping[str, Any] | None = None,
         fixed: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
+        outside: bool = False,
     ) -> Program:
         """The program with options chosen, sites fixed and data replaced, ready for every engine.
 
@@ -53,6 +68,7 @@ class Model:
             options: values for the function's keyword arguments; strings are converted to the default's type.
             fixed: sites held at a value, {name: value with the site's shape or a scalar}.
             data: replaces the data written in the program, {name: value with the site's shape}.
+            outside: whether fixed values may lie outside the prior's support.
 
         Raises:
             InputError: an unknown name, or a value that does not fit its site.
@@ -60,7 +76,14 @@ class Model:
         from nuppl.language.program import Program
 
         chosen = {name: self._option(name, value) for name, value in (options or {}).items()}
-        return Program(self, {**self.options, **chosen}, fixed or {}, data or {})
+        return Program(self, {**self.options, **chosen}, fixed or {}, data or {}, outside)
+
+    def where(self, error: BaseException) -> str:
+        """`file.py, line 12: ValueError: ...`, the last line of the model's file that an error passed through."""
+        file = inspect.getsourcefile(self.function) or "model"
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        line = f", line {frames[-1].lineno}" if frames else ""
+        return f"{file}{line}: {type(error).__name__}: {error}"
 
     def _option(self, name: str, value: Any) -> Any:
         if name not in self.options:
@@ -97,13 +120,25 @@ def _convert(name: str, text: str, default: Any) -> Any:
 @overload
 def model(function: Callable[..., Any], /) -> Model: ...
 @overload
-def model(*, interest: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Model]: ...
+def model(
+    *,
+    interest: Sequence[str] = (),
+    reference: Mapping[str, float] | None = None,
+    panels: Mapping[str, Sequence[str]] | None = None,
+    starts: Sequence[Mapping[str, float]] = (),
+) -> Callable[[Callable[..., Any]], Model]: ...
 
 
 def model(
-    function: Callable[..., Any] | None = None, /, *, interest: Sequence[str] = ()
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    interest: Sequence[str] = (),
+    reference: Mapping[str, float] | None = None,
+    panels: Mapping[str, Sequence[str]] | None = None,
+    starts: Sequence[Mapping[str, float]] = (),
 ) -> Model | Callable[[Callable[..., Any]], Model]:
-    """Declare a function to be a model.
+    """Declare a function to be a model; the keywords are the attributes of `Model`.
 
     >>> import pyro.distributions as dist
     >>> @model(interest="mu")
@@ -116,4 +151,4 @@ def model(
     """
     if function is not None:
         return Model(function)
-    return lambda declared: Model(declared, interest)
+    return lambda declared: Model(declared, interest, reference, panels, starts)

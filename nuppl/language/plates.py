@@ -8,7 +8,7 @@ belong to the experiment batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from pyro.poutine.broadcast_messenger import BroadcastMessenger
@@ -23,7 +23,7 @@ BATCH_DIM = -8
 """Where the experiment batch lives: left of every plate."""
 
 
-class Frame(CondIndepStackFrame):
+class Frame(CondIndepStackFrame):  # type: ignore[misc]
     """An entered plate, with its coordinates riding along."""
 
     coords: tuple[Any, ...] | None = None
@@ -66,10 +66,10 @@ def plate(name: str, coords: int | Sequence[Any] | torch.Tensor, *, dim: int) ->
     """
     if not BATCH_DIM < dim < 0:
         raise InputError(f"plate {name!r}: expected dim between -7 and -1 (the batch lives at -8), got {dim}")
-    if isinstance(coords, int):
-        size, labels = coords, None
+    if isinstance(coords, SupportsIndex) and not isinstance(coords, torch.Tensor):
+        size, labels = int(coords), None
     else:
-        labels = tuple(coords.tolist() if isinstance(coords, torch.Tensor) else coords)
+        labels = tuple(coords.tolist() if hasattr(coords, "tolist") else coords)
         size = len(labels)
     if size < 1:
         raise InputError(f"plate {name!r}: expected at least one entry, got {size}")

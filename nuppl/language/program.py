@@ -1,4 +1,7 @@
-"""A program: a model bound to options, fixed sites and data. One batched evaluation under every engine and every scan."""
+"""A program: a model bound to options, fixed sites and data.
+
+Its batched evaluation is the one mechanism under every engine and every scan.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from pyro.poutine.handlers import block
 from torch import Tensor
 
-from nuppl.errors import InputError, unknown
-from nuppl.language.handlers import Visit, declared, lane_sum, log_prob
+from nuppl.errors import InputError, NupplError, unknown
+from nuppl.language.handlers import Visit, lane_sum, log_prob
 from nuppl.language.plates import lanes
 from nuppl.language.precision import program_settings
 from nuppl.language.table import Site, survey
@@ -52,6 +56,7 @@ class Program:
     Attributes:
         model: the model.
         options: its keyword arguments.
+        outside: whether fixed values may lie outside the prior's support.
         sites: the table of sites in the order of sampling.
     """
 
@@ -65,9 +70,18 @@ class Program:
     ) -> None:
         self.model = model
         self.options = dict(options)
-        self.sites = survey(self.function, fixed, data, outside)
+        self.outside = outside
+        self.sites = self._survey(fixed, data, outside)
         self._check_names(fixed, data)
         self._data = {name: site.data for name, site in self.sites.items() if site.data is not None}
+
+    def _survey(self, fixed: Mapping[str, Any], data: Mapping[str, Any], outside: bool) -> dict[str, Site]:
+        try:
+            return survey(self.function, fixed, data, outside)
+        except NupplError:
+            raise
+        except Exception as error:
+            raise InputError(f"model {self.model.name!r} could not be run: {self.model.where(error)}") from error
 
     def _check_names(self, fixed: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         latent = [name for name, site in self.sites.items() if site.kind != "data"]
@@ -76,9 +90,10 @@ class Program:
             for name in given:
                 if name not in known:
                     raise unknown(kind, name, known)
-        for name in self.model.interest:
-            if name not in latent:
-                raise unknown("interest", name, latent)
+        for kind, given in (("interest", self.model.interest), ("reference", self.model.reference)):
+            for name in given:
+                if name not in latent:
+                    raise unknown(kind, name, latent)
 
     def function(self) -> Any:
         """The model with its options."""
@@ -96,8 +111,8 @@ class Program:
 
     @property
     def fixed(self) -> dict[str, Tensor]:
-        """The sites held constant, with their values."""
-        return {n: s.nominal for n, s in self.sites.items() if s.kind != "data" and s.fixed}
+        """The sites held constant, with their values, each with the site's shape."""
+        return {n: s.nominal.reshape(s.shape) for n, s in self.sites.items() if s.kind != "data" and s.fixed}
 
     @property
     def data(self) -> dict[str, Tensor]:
@@ -117,16 +132,21 @@ class Program:
         outside: bool = False,
     ) -> Program:
         """The same program with more sites fixed, or other data."""
-        return Program(
-            self.model, self.options, {**self.fixed, **(fixed or {})}, {**self._data, **(data or {})}, outside
-        )
+        held, observed = {**self.fixed, **(fixed or {})}, {**self._data, **(data or {})}
+        return Program(self.model, self.options, held, observed, outside or self.outside)
 
     def nominal(self) -> dict[str, Tensor]:
         """The nominal point of the free latents, each with the site's shape."""
         return {name: site.nominal.detach().reshape(site.shape) for name, site in self.latents.items()}
 
     def require_density(self, purpose: str) -> None:
-        """Raise InputError where a data site has no density or no data."""
+        """Raise InputError where a data site has no density or no data, or a held site hides a density."""
+        for name, site in self.sites.items():
+            if site.fixed and site.conditional:
+                raise InputError(
+                    f"site {name!r} is held, but its {site.distribution} depends on another latent, so its density "
+                    f"still counts: {purpose} needs that latent held too, or {name!r} as a data site"
+                )
         for name, site in self.data_sites.items():
             if not site.has_density:
                 raise InputError(
@@ -152,7 +172,8 @@ class Program:
             else:
                 visit(msg, site)
 
-        with program_settings(validate), Visit(dispatch), lanes(n) if n else nullcontext():
+        # Blocked: handlers of an engine around us (a guide's particle plate, say) must not reach into the program.
+        with program_settings(validate), block(), Visit(dispatch), lanes(n) if n else nullcontext():
             self.function()
 
     def _site(self, msg: Any) -> Site:
@@ -181,10 +202,10 @@ class Program:
                 value = msg["value"] = site.lanes(values[site.name])
                 if centers and site.name in centers:
                     value = value - site.lanes(centers[site.name]) + msg["fn"].mean
-            collected[declared(msg).kind].append(lane_sum(log_prob(msg, value), site.name))
+            collected[site.kind].append(lane_sum(log_prob(msg, value), site.name, site.batch))
 
         self.run(visit)
-        n = max((len(value) for value in collected["data"] + collected["parameter"] + collected["pull"]), default=1)
+        n = max((len(value) for terms in collected.values() for value in terms), default=1)
         return Terms(*[clean(sum_terms(collected[kind], n)) for kind in collected])
 
     def data_lanes(self, site: Site, data: Values | None = None) -> Tensor:
@@ -214,24 +235,35 @@ class Program:
 
     def means(self, values: Values) -> dict[str, Tensor]:
         """The expected data at `values`: {data site: shape (n or 1, *site)}; tractable sites only."""
-        found: dict[str, Tensor] = {}
+        return {name: mean for name, (mean, _) in self.moments(values).items()}
+
+    def moments(self, values: Values) -> dict[str, tuple[Tensor, Tensor]]:
+        """Mean and variance of the data at `values`: {data site: each with shape (n or 1, *site)}."""
+        found: dict[str, tuple[Tensor, Tensor]] = {}
 
         def visit(msg: Any, site: Site) -> None:
             if site.kind != "data":
                 msg["value"] = site.lanes(values[site.name])
                 return
-            found[site.name] = _mean(msg["fn"], site)
-            msg["value"] = found[site.name].reshape(-1, *site.full_shape)
+            found[site.name] = _moments(msg["fn"], site)
+            msg["value"] = found[site.name][0].reshape(-1, *site.full_shape)
 
         self.run(visit)
         return found
 
 
-def _mean(fn: Any, site: Site) -> Tensor:
+def _moments(fn: Any, site: Site) -> tuple[Tensor, Tensor]:
     if not site.has_density:
         raise InputError(f"site {site.name!r} is a simulator: it has no mean to give; draw pseudo-data instead")
-    mean = fn.mean
-    return mean.expand(*fn.batch_shape, *fn.event_shape).reshape(-1, *site.shape)  # type: ignore[no-any-return]
+    shape = (*fn.batch_shape, *fn.event_shape)
+    try:
+        moments = fn.mean, fn.variance
+    except NotImplementedError:
+        raise InputError(
+            f"site {site.name!r}: the mean and variance of {site.distribution} are not known; draw pseudo-data instead"
+        ) from None
+    mean, variance = (moment.expand(shape).reshape(-1, *site.shape) for moment in moments)
+    return mean, variance
 
 
 def sum_terms(terms: list[Tensor], n: int) -> Tensor:

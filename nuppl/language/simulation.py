@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nuppl.errors import InputError
+from nuppl.errors import InputError, unknown
 from nuppl.language.precision import seeded
 from nuppl.language.program import Program
 from nuppl.language.table import Site
@@ -47,34 +47,56 @@ def simulate(program: Program, n: int, *, seed: int, at: Values | None = None, t
 
     Returns:
         {site: (n, *site)}; NaN where a simulator failed.
+
+    Raises:
+        InputError: n below 1; a value `at` with an unknown name or that does not fit its site or n.
     """
+    return _tiled(program, n, seed, at or {}, tile, centers=False)
+
+
+def _tiled(program: Program, n: int, seed: int, at: Values, tile: int, centers: bool) -> dict[str, Tensor]:
     if n < 1:
         raise InputError(f"simulate: expected at least one draw, got n={n}")
-    parts = [_simulate_tile(program, number, keep, seed, at or {}, tile) for number, keep in tiles(n, tile)]
+    held = _held(program, at, n)
+    parts = []
+    for number, keep in tiles(n, tile):
+        with seeded(tile_seed(seed, number)), torch.no_grad():
+            found = _tile(program, {name: _rows(value, number, tile) for name, value in held.items()}, tile, centers)
+        parts.append({name: value[:keep] for name, value in found.items()})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _simulate_tile(program: Program, number: int, keep: int, seed: int, at: Values, tile: int) -> dict[str, Tensor]:
+def _held(program: Program, at: Values, n: int) -> dict[str, Tensor]:
+    held = {}
+    for name, value in at.items():
+        if name not in program.latents:
+            raise unknown("free latent", name, program.latents)
+        held[name] = program.latents[name].lanes(value)
+        if len(held[name]) not in (1, n):
+            raise InputError(f"values of {name!r}: expected one, or one for each of {n} draws, got {len(held[name])}")
+    return held
+
+
+def _rows(value: Tensor, number: int, tile: int) -> Tensor:
+    """The lanes of one tile; the last tile repeats its last lane, so that every tile draws as much."""
+    if len(value) == 1:
+        return value.expand(tile, *value.shape[1:])
+    rows = value[number * tile : (number + 1) * tile]
+    return torch.cat([rows, rows[-1:].expand(tile - len(rows), *rows.shape[1:])])
+
+
+def _tile(program: Program, at: Values, tile: int, centers: bool) -> dict[str, Tensor]:
+    """One tile of draws; with `centers`, what is kept of a pull is the outcome of its auxiliary measurement."""
     found: dict[str, Tensor] = {}
 
     def visit(msg: Any, site: Site) -> None:
-        if site.kind != "data" and site.name in at:
-            value = site.lanes(at[site.name])
-            value = value[number * tile : number * tile + tile] if len(value) > 1 else value
-            padding = tile - len(value)
-            value = value.expand(tile, *site.full_shape) if len(value) == 1 else _pad(value, padding)
-        else:
-            value = msg["fn"].sample()
+        value = at[site.name] if site.name in at else msg["fn"].sample()
+        kept = value + msg["fn"].sample() - msg["fn"].mean if centers and site.kind == "pull" else value
         msg["value"] = value
-        found[site.name] = site.draws(value.expand(tile, *site.full_shape))[:keep]
+        found[site.name] = site.draws(kept.expand(tile, *site.full_shape))
 
-    with seeded(tile_seed(seed, number)), torch.no_grad():
-        program.run(visit, n=tile)
+    program.run(visit, n=tile)
     return found
-
-
-def _pad(value: Tensor, padding: int) -> Tensor:
-    return torch.cat([value, value[-1:].expand(padding, *value.shape[1:])]) if padding else value
 
 
 def asimov(program: Program, at: Values | None = None) -> dict[str, Tensor]:
@@ -87,12 +109,11 @@ def asimov(program: Program, at: Values | None = None) -> dict[str, Tensor]:
         {data site: (*site)}.
 
     Raises:
-        InputError: a data site that is a simulator.
+        InputError: a data site that is a simulator; an unknown name in `at`, or a value that does not fit its site.
     """
-    values = {name: site.nominal.detach().reshape(site.shape) for name, site in program.latents.items()}
-    values.update({name: torch.as_tensor(value, dtype=torch.float64) for name, value in (at or {}).items()})
+    held = {name: program.latents[name].draws(value) for name, value in _held(program, at or {}, 1).items()}
     with torch.no_grad():
-        means = program.means(values)
+        means = program.means({**program.nominal(), **held})
     return {name: mean[0] for name, mean in means.items()}
 
 
@@ -114,22 +135,6 @@ def toys(program: Program, n: int, *, seed: int, at: Values, tile: int = TILE) -
     missing = [name for name in program.latents if name not in at]
     if missing:
         raise InputError(f"toys: expected a true value for every latent, missing {', '.join(missing)}")
-    data = simulate(program, n, seed=seed, at=at, tile=tile)
-    centers = {name: _centers(program, site, n, seed, at) for name, site in program.latents.items() if site.kind == "pull"}
-    return Toys({name: data[name] for name in program.data_sites}, centers)
-
-
-def _centers(program: Program, site: Site, n: int, seed: int, at: Values) -> Tensor:
-    """True value plus the constraint's own fluctuation."""
-    order = list(program.sites).index(site.name)
-    noise: list[Tensor] = []
-
-    def visit(msg: Any, other: Site) -> None:
-        msg["value"] = program.data_lanes(other) if other.kind == "data" else other.nominal[None]
-        if other.name == site.name:
-            drawn = msg["fn"].expand((n, *site.batch)).sample()
-            noise.append(drawn - msg["fn"].mean)
-
-    with seeded(tile_seed(seed, order, 1)), torch.no_grad():
-        program.run(visit)
-    return site.draws(site.lanes(at[site.name]) + noise[0])
+    drawn = _tiled(program, n, seed, at, tile, centers=True)
+    pulls = [name for name, site in program.latents.items() if site.kind == "pull"]
+    return Toys({name: drawn[name] for name in program.data_sites}, {name: drawn[name] for name in pulls})

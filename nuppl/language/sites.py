@@ -116,8 +116,7 @@ def auxiliary(
     ['gamma', 'gamma_measured']
     """
     value = _sample(name, prior, Declared("parameter", unit, label, nominal))
-    measured = Declared("data", unit, auxiliary=True)
-    _sample(f"{name}_measured", measurement(value), measured, obs=torch.as_tensor(observed))
+    _observe(f"{name}_measured", measurement(value), observed, Declared("data", unit, auxiliary=True))
     return value
 
 
@@ -129,8 +128,12 @@ def observe(name: str, distribution: Any, data: Any = None, *, unit: str = "", l
         distribution: of the data given the latents; a `Simulator` if it can only be drawn.
         data: what was measured, with the shape of the site's plates and event; None where only simulation is wanted.
     """
+    return _observe(name, distribution, data, Declared("data", unit, label))
+
+
+def _observe(name: str, distribution: Any, data: Any, declared: Declared) -> Tensor:
     if data is not None:
         data = torch.as_tensor(data)
         if not am_i_wrapped():
-            return data
-    return _sample(name, distribution, Declared("data", unit, label), obs=data)
+            return data  # type: ignore[no-any-return]
+    return _sample(name, distribution, declared, obs=data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from nuppl.language.precision import program_settings
 from nuppl.language.transport import transport
 
 __all__ = ["Axis", "Site", "survey"]
+
+
+_INF = torch.tensor(torch.inf, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Site:
         u_event: the event shape of its whitened coordinate (latents).
         nominal: its value at the nominal point with shape (*batch, *event).
         data: what was observed with shape (*batch, *event), or None.
+        spread: the standard deviation of its distribution at the nominal point (latents), 1 where it has none.
         lower, upper: bounds of the support where it is an interval, else -inf and inf; scalars or the site's shape.
         conditional: whether its distribution depends on another latent.
         has_density: False for simulators.
@@ -56,6 +61,7 @@ class Site:
     label: str
     nominal: Tensor
     data: Tensor | None
+    spread: Tensor
     lower: Tensor
     upper: Tensor
     conditional: bool
@@ -117,18 +123,34 @@ def survey(
         InputError: a site that breaks the contract, or data or values that do not fit.
     """
     sites: dict[str, Site] = {}
+    axes: dict[str, Axis] = {}
 
     def visit(msg: Any) -> None:
         site = _describe(msg, fixed.get(msg["name"]), data.get(msg["name"]))
-        if site.fixed and not outside:
+        if site.kind != "data" and not (site.fixed and outside):
             _check_bounds(site)
+        _check_axes(site, axes)
         sites[site.name] = site
         value = site.nominal.detach().reshape(_trim(site))
         msg["value"] = value if site.kind == "data" or site.fixed else value.requires_grad_()
 
-    with program_settings(), Visit(visit):
+    with torch.enable_grad(), program_settings(), Visit(visit):
         function()
     return sites
+
+
+def _check_axes(site: Site, known: dict[str, Axis]) -> None:
+    for axis in site.axes:
+        other = known.setdefault(axis.name, axis)
+        if (other.size, other.coords) != (axis.size, axis.coords):
+            raise InputError(
+                f"site {site.name!r}: plate {axis.name!r} has {axis.size} entries{_entries(axis)} here and {other.size}"
+                f"{_entries(other)} at an earlier site; expected one axis per name, so use another name"
+            )
+
+
+def _entries(axis: Axis) -> str:
+    return "" if axis.coords is None else f" ({', '.join(map(str, axis.coords[:3]))}{', ...' * (axis.size > 3)})"
 
 
 def _trim(site: Site) -> tuple[int, ...]:
@@ -139,6 +161,8 @@ def _trim(site: Site) -> tuple[int, ...]:
 
 def _describe(msg: Any, fixed: Any, data: Any) -> Site:
     fn, said = msg["fn"], declared(msg)
+    if "/" in msg["name"]:
+        raise InputError(f"site {msg['name']!r}: expected a name without '/', which result files cannot hold")
     is_data = said.kind == "data"
     axes, batch = _axes(msg)
     white = None if is_data else transport(fn)
@@ -155,6 +179,7 @@ def _describe(msg: Any, fixed: Any, data: Any) -> Site:
         label=said.label or msg["name"].replace("_", r"\_"),
         nominal=torch.zeros(()),
         data=None,
+        spread=torch.ones(()) if is_data else _spread(fn),
         lower=lower,
         upper=upper,
         conditional=not is_data and _depends_on_latents(msg),
@@ -174,9 +199,18 @@ def _describe(msg: Any, fixed: Any, data: Any) -> Site:
         return _with(site, nominal=site.lanes(fixed)[0].clone())
     if said.nominal is not None:
         return _with(site, nominal=site.lanes(said.nominal)[0].clone())
-    assert white is not None
-    u = torch.zeros((*fn.batch_shape, *white.event_shape), dtype=torch.float64)
-    return _with(site, nominal=white.forward(u).detach().expand(site.full_shape).clone())
+    return _with(site, nominal=_center(fn).detach().expand(site.full_shape).clone())
+
+
+def _center(fn: Any) -> Tensor:
+    """The median; the mean of a distribution whose quantiles are not known, where that is finite."""
+    white = transport(fn)
+    if not white.exact:
+        with suppress(NotImplementedError):
+            mean = torch.as_tensor(fn.mean, dtype=torch.float64)
+            if bool(mean.isfinite().all()):
+                return mean
+    return white.forward(torch.zeros((*fn.batch_shape, *white.event_shape), dtype=torch.float64))
 
 
 def _with(site: Site, **changes: Any) -> Site:
@@ -209,9 +243,20 @@ def _innermost(fn: Any) -> Any:
 
 def _bounds(fn: Any) -> tuple[Tensor, Tensor]:
     support = getattr(_innermost(fn), "support", None)
-    lower = getattr(support, "lower_bound", -torch.inf)
-    upper = getattr(support, "upper_bound", torch.inf)
-    return (torch.as_tensor(bound, dtype=torch.float64).detach() for bound in (lower, upper))  # type: ignore[return-value]
+    lower = getattr(support, "lower_bound", -_INF)
+    upper = getattr(support, "upper_bound", _INF)
+    # A bound that moves with another latent bounds nothing by itself: outside it the density is zero.
+    lower, upper = (torch.as_tensor(bound, dtype=torch.float64) for bound in (lower, upper))
+    lower, upper = (end if bound.requires_grad else bound for bound, end in ((lower, -_INF), (upper, _INF)))
+    return lower, upper
+
+
+def _spread(fn: Any) -> Tensor:
+    try:
+        spread = torch.as_tensor(fn.stddev, dtype=torch.float64).detach()
+    except NotImplementedError:
+        return torch.ones(())
+    return torch.where(spread.isfinite() & (spread > 0), spread, 1.0)
 
 
 def _has_density(fn: Any) -> bool:
@@ -233,8 +278,10 @@ def _dtype(fn: Any) -> torch.dtype:
 def _depends_on_latents(msg: Any) -> bool:
     fn = msg["fn"]
     white = transport(fn)
-    value = white.forward(torch.zeros((*fn.batch_shape, *white.event_shape), dtype=torch.float64))
-    return bool(value.requires_grad)
+    u = torch.zeros((*fn.batch_shape, *white.event_shape), dtype=torch.float64)
+    value = white.forward(u)
+    # A map to the support alone (a Gamma's) does not know the distribution's arguments; its density does.
+    return bool(value.requires_grad or white.log_density(u, value).requires_grad)
 
 
 def _data(site: Site, given: Any, fn: Any) -> Tensor | None:
@@ -248,9 +295,11 @@ def _data(site: Site, given: Any, fn: Any) -> Tensor | None:
             f"data of site {site.name!r}: expected shape {site.shape} ({names or 'a scalar'}), got {tuple(data.shape)}"
         )
     data = data.reshape(site.full_shape)
-    bad = int(data.isnan().sum())
+    bad = int((~data.isfinite()).sum())
     if bad:
-        raise InputError(f"data of site {site.name!r}: expected finite numbers, got NaN in {bad} of {data.numel()}")
+        raise InputError(
+            f"data of site {site.name!r}: expected finite numbers, got NaN or infinity in {bad} of {data.numel()}"
+        )
     if site.has_density:
         _check_support(site, fn, data)
     return data
@@ -266,6 +315,9 @@ def _check_support(site: Site, fn: Any, data: Tensor) -> None:
                 f"data of site {site.name!r}: expected counts of at least {lower}, got {float(data.min()):g}"
             )
         return
+    moving = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
+    if any(isinstance(bound, Tensor) and bound.requires_grad for bound in moving):
+        return
     if not bool(support.check(data).all()):
         raise InputError(
             f"data of site {site.name!r}: expected values in the support of {site.distribution}, "
@@ -275,9 +327,10 @@ def _check_support(site: Site, fn: Any, data: Tensor) -> None:
 
 def _stand_in(site: Site, fn: Any) -> Tensor:
     """A value for a data site without data, so that a program may use what it observes."""
-    if not site.has_density:
-        return torch.zeros(site.full_shape)
-    return fn.mean.detach().expand(*fn.batch_shape, *fn.event_shape).reshape(site.full_shape)  # type: ignore[no-any-return]
+    with suppress(NotImplementedError):
+        mean = torch.as_tensor(fn.mean, dtype=torch.float64).detach()
+        return mean.expand(*fn.batch_shape, *fn.event_shape).reshape(site.full_shape)
+    return torch.zeros(site.full_shape, dtype=torch.float64)
 
 
 def _check_bounds(site: Site) -> None:

@@ -39,6 +39,8 @@ class Transport(NamedTuple):
     """(u, value) to log p(value) + log |dT/du| with shape (*batch)."""
     event_shape: torch.Size
     """The event shape of u."""
+    exact: bool = True
+    """Whether u is standard normal before data."""
 
 
 def transport(fn: Any) -> Transport:
@@ -148,10 +150,10 @@ def _bijected(fn: Any) -> Transport:
 
     def log_density(u: Tensor, value: Tensor) -> Tensor:
         jacobian = bijection.log_abs_det_jacobian(u, value)
-        extra = jacobian.dim() - len(fn.batch_shape)
-        extra = min(max(extra, 0), len(fn.event_shape))
+        # A map of single numbers leaves the event's own axes to be summed.
+        extra = len(fn.event_shape) - bijection.codomain.event_dim
         jacobian = jacobian.sum(tuple(range(-extra, 0))) if extra else jacobian
         return fn.log_prob(value) + jacobian  # type: ignore[no-any-return]
 
     shape = bijection.inverse_shape(fn.batch_shape + fn.event_shape)[len(fn.batch_shape) :]
-    return Transport(bijection, bijection.inv, log_density, torch.Size(shape))
+    return Transport(bijection, bijection.inv, log_density, torch.Size(shape), exact=False)

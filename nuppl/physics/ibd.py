@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nuppl import units
+from nuppl.units import HBAR_C, SPEED_OF_LIGHT
 
 __all__ = [
     "Constants",
@@ -34,6 +34,9 @@ __all__ = [
     "segments",
     "threshold",
 ]
+
+_HBAR = 1e-6 * HBAR_C / SPEED_OF_LIGHT  # MeV s
+_HBAR_C = 1e-4 * HBAR_C  # MeV cm
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,10 @@ class Constants:
     @property
     def scale(self) -> float:
         """sigma_0 of Vogel and Beacom (eq. 8) in cm^2 / MeV^2, fixed by the neutron's lifetime."""
-        rate = units.HBAR_MEV_S / self.neutron_lifetime
+        rate = _HBAR / self.neutron_lifetime
         coupling = self.vector**2 + 3.0 * self.axial**2
         natural = 2.0 * math.pi**2 * rate / (self.phase_space * coupling * self.electron_mass**5)
-        return natural * units.HBARC_MEV_CM**2
+        return natural * _HBAR_C**2
 
 
 PDG = Constants()
@@ -72,7 +75,7 @@ class Quadrature(NamedTuple):
     Attributes:
         energy: nodes with shape (n,), in MeV.
         kernel: cross section times weight with shape (bins, n), in cm^2 MeV.
-        borders: 1/E_nu at the borders of the segments with shape (segments + 1,), descending energy last; empty where
+        borders: 1/E_nu at the borders of the segments with shape (segments + 1,), in order of the nodes; empty where
             the nodes do not lie on segments.
     """
 

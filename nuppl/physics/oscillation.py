@@ -3,8 +3,8 @@ r"""Neutrino oscillation in vacuum, in closed form for any number of flavors.
     P(a -> b) = |S_ba|^2 = delta_ab - 4 sum_{i>j} Re(Q_ij) sin^2(phi_ij) + 4 sum_{i>j} Im(Q_ij) sin(phi_ij) cos(phi_ij)
     Q_ij = U*_ai U_bi U_aj U*_bj,   phi_ij = (m_i^2 - m_j^2) L / (4 hbar c E) = 1.2669... dm2_ij[eV^2] L[m] / E[MeV]
 
-(Particle Data Group, Review of Particle Physics 2024, eq. 14.39; antineutrinos have U*). Baselines in metres with
-energies in MeV, or km with GeV: L/E is the same number. A mixing is built with `ThreeFlavor`, `FourFlavor` or `NFlavor`.
+(Particle Data Group, Review of Particle Physics 2024, sec. 14.4; antineutrinos have U*). Baselines in metres with
+energies in MeV, or km with GeV: L/E is the same number. A mixing is a `ThreeFlavor`, a `FourFlavor` or an `NFlavor`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError, unknown
-from nuppl.physics.mixing import FourFlavor, Mixing, NFlavor, Rotation, ThreeFlavor, Value
+from nuppl.physics.mixing import Mixing, NFlavor, Rotation, Value
+from nuppl.physics.parametrisation import NUFIT_6_0, FourFlavor, ThreeFlavor
 from nuppl.units import OSCILLATION_PHASE
 
-__all__ = ["FourFlavor", "Mixing", "NFlavor", "Rotation", "ThreeFlavor", "probability", "survival_terms"]
+__all__ = ["NUFIT_6_0", "FourFlavor", "Mixing", "NFlavor", "Rotation", "ThreeFlavor", "probability", "survival_terms"]
 
 _CHUNK = 32_768  # points per pass: larger intermediates leave the cache and cost up to four times as much
 
@@ -30,13 +31,13 @@ def survival_terms(mixing: Mixing, flavor: str = "e") -> tuple[Tensor, Tensor]:
     """Weights w and splittings d of the survival probability 1 - sum_p w_p sin^2(1.2669... d_p L/E).
 
     Both have shape (*, P), for the P pairs of mass states 21, 31, 32, 41, 42, 43, ...: w = 4 |U_ai|^2 |U_aj|^2, and
-    d = dm2_ij in eV^2. Neutrinos and antineutrinos have the same. Raises InputError (a ValueError) for an unknown flavor.
+    d = dm2_ij in eV^2. Antineutrinos have the same. Raises InputError (a ValueError) for an unknown flavor.
 
     >>> weights, splittings = survival_terms(ThreeFlavor(sin2_theta13=0.0, dm2_31=2.5e-3, sin2_theta12=0.25))
     >>> [round(weight, 12) for weight in weights.tolist()]
     [0.75, 0.0, 0.0]
     """
-    return mixing.survival_weights(_flavor_index("flavor", flavor, mixing)), mixing.splittings
+    return mixing.survival_weights(_flavor_index("flavor", flavor, mixing.flavors)), mixing.splittings
 
 
 def probability(
@@ -52,25 +53,26 @@ def probability(
 
     `energy` (above 0, in MeV) and `baseline` (from 0, in metres), or GeV and km, broadcast with each other and with
     the parameters of `mixing` to the shape (*). With both flavors named the result has the shape (*). A flavor that
-    is left out becomes a trailing axis: (*, N, N) indexed [initial, final], or (*, N).
+    is left out becomes a trailing axis: (*, N, N) indexed [initial, final], or (*, N). Parameters that a channel does
+    not depend on, as survival of electron flavor does not on theta23 or phases, do not enlarge the shape.
 
     Rows sum to 1 to rounding, which may also leave a vanishing probability at -1e-16. Phases are reduced exactly: none
     is too large. Raises InputError (a ValueError) for energies <= 0, negative baselines and unknown flavors.
 
     >>> mixing = ThreeFlavor(sin2_2theta13=0.085, dm2_32=2.47e-3)
     >>> round(probability(mixing, energy=4.0, baseline=1600.0, initial="e", final="e", antineutrino=True).item(), 4)
-    0.9161
+    0.9209
     """
     length_over_energy = _length_over_energy(energy, baseline)
     names = mixing.flavors
-    initials = range(len(names)) if initial is None else [_flavor_index("initial", initial, mixing)]
-    finals = range(len(names)) if final is None else [_flavor_index("final", final, mixing)]
+    initials = range(len(names)) if initial is None else [_flavor_index("initial", initial, names)]
+    finals = range(len(names)) if final is None else [_flavor_index("final", final, names)]
     terms = _terms(mixing, [(a, b) for a in initials for b in finals], antineutrino)
     channels = _evaluate(length_over_energy, mixing.splittings, terms)
     if initial is not None and final is not None:
         return channels[0]
     axes = [len(names)] * ((initial is None) + (final is None))
-    return torch.stack(channels, dim=-1).unflatten(-1, axes)
+    return torch.stack(channels, dim=-1).reshape(*channels[0].shape, *axes)
 
 
 class _Terms(NamedTuple):
@@ -105,14 +107,14 @@ def _evaluate(length_over_energy: Tensor, splittings: Tensor, terms: list[_Terms
     inputs = [length_over_energy, splittings.movedim(-1, 0)]
     for term in terms:
         inputs += [part.movedim(-1, 0) for part in (term.even, term.odd) if part is not None]
-    shape = torch.broadcast_shapes(inputs[0].shape, *(tensor.shape[1:] for tensor in inputs[1:]))
+    inner = [inputs[0].shape, *(tensor.shape[1:] for tensor in inputs[1:])]
+    shape = torch.broadcast_shapes(*inner)
     if math.prod(shape) <= _CHUNK:
         return [channel.expand(shape) for channel in _channels(inputs, terms)]
     longest = max(range(-len(shape), 0), key=lambda axis: shape[axis])
     size = max(1, _CHUNK * shape[longest] // math.prod(shape))
-    inner = [tensor.ndim - (position > 0) for position, tensor in enumerate(inputs)]
-    pieces = zip(*(_split(tensor, ndim, longest, size) for tensor, ndim in zip(inputs, inner, strict=True)), strict=False)
-    parts = [_channels(list(piece), terms) for piece in pieces]
+    pieces = [_split(tensor, len(part), longest, size) for tensor, part in zip(inputs, inner, strict=True)]
+    parts = [_channels(list(piece), terms) for piece in zip(*pieces, strict=False)]  # those that repeat never end
     return [torch.cat(part, dim=longest).expand(shape) for part in zip(*parts, strict=True)]
 
 
@@ -120,7 +122,7 @@ def _split(tensor: Tensor, ndim: int, axis: int, size: int) -> Iterator[Tensor]:
     """Pieces along an axis counted from the right; a tensor that broadcasts along it is its own piece, for ever."""
     if ndim < -axis or tensor.shape[axis] == 1:
         return repeat(tensor)
-    return iter(tensor.split(size, dim=axis))
+    return iter(torch.split(tensor, size, dim=axis))
 
 
 def _channels(inputs: list[Tensor], terms: list[_Terms]) -> list[Tensor]:
@@ -150,14 +152,17 @@ def _channel(term: _Terms, sin2: list[Tensor], sincos: list[Tensor], coefficient
 def _length_over_energy(energy: Value, baseline: Value) -> Tensor:
     energies = torch.as_tensor(energy, dtype=torch.float64)
     baselines = torch.as_tensor(baseline, dtype=torch.float64)
-    if bool((energies <= 0.0).any()):
-        raise InputError(f"energy: expected values above 0, got {energies.min().item()}: select a positive range")
-    if bool((baselines < 0.0).any()):
-        raise InputError(f"baseline: expected values from 0, got {baselines.min().item()}: give a distance")
+    for name, expected, values, bad in (
+        ("energy", "above 0", energies, energies <= 0.0),
+        ("baseline", "from 0", baselines, baselines < 0.0),
+    ):
+        if bool(bad.any()):
+            given = values.detach()[bad][0].item()
+            raise InputError(f"{name}: expected values {expected}, got {given:g}: cut the range that is given")
     return baselines / energies
 
 
-def _flavor_index(argument: str, flavor: str, mixing: Mixing) -> int:
-    if flavor not in mixing.flavors:
-        raise unknown(f"{argument} flavor", flavor, mixing.flavors)
-    return mixing.flavors.index(flavor)
+def _flavor_index(argument: str, flavor: str, names: tuple[str, ...]) -> int:
+    if flavor not in names:
+        raise unknown(f"{argument} flavor", flavor, names)
+    return names.index(flavor)

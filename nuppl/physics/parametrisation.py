@@ -10,6 +10,7 @@ sin2_2theta, as the leading ones of electron survival are, keep theirs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ NUFIT_6_0 = GlobalFit(
     sin2_theta12=0.308,
     sin2_theta13=0.02215,
     sin2_theta23=0.470,
-    delta_cp=3.700098014227979,  # 212 degrees
+    delta_cp=math.radians(212.0),
     dm2_21=7.49e-5,
     dm2_31=2.513e-3,
 )
@@ -76,12 +77,10 @@ class ThreeFlavor(Mixing):
         for name in ("sin2_2theta13", "sin2_theta13", "sin2_theta12", "sin2_theta23"):
             check_fraction(name, getattr(self, name))
 
-    @property
-    def rotations(self) -> tuple[Rotation, ...]:
-        angle12, angle13, *_ = self._electron_angles()
+    def factors(self) -> tuple[Rotation, ...]:
         return (
-            Rotation(1, 2, angle12.sin2),
-            Rotation(1, 3, angle13.sin2, self.delta_cp),
+            Rotation(1, 2, self.sin2_theta12),
+            Rotation(1, 3, _sin2(self.sin2_theta13, self.sin2_2theta13), self.delta_cp),
             Rotation(2, 3, self.sin2_theta23),
         )
 
@@ -92,7 +91,7 @@ class ThreeFlavor(Mixing):
     @property
     def electron_weights(self) -> Tensor:
         """|U_ei|^2 with shape (*, N) in closed form: c12^2 c13^2, s12^2 c13^2, s13^2, times c14^2; then s14^2."""
-        weights: list[Value] = [1.0]
+        weights = [double(1.0)]
         for angle in self._electron_angles():
             weights = [weight * (1.0 - angle.sin2) for weight in weights] + [angle.sin2]
         return stack(weights)
@@ -101,8 +100,8 @@ class ThreeFlavor(Mixing):
         """4 |U_ai|^2 |U_aj|^2 with shape (*, P), for electrons in closed form and linear in sin2_2theta_1j."""
         if flavor != 0:
             return super().survival_weights(flavor)
-        pairs: list[Value] = []
-        weights: list[Value] = [1.0]
+        pairs: list[Tensor] = []
+        weights = [double(1.0)]
         for angle in self._electron_angles():
             cos2 = 1.0 - angle.sin2
             pairs = [pair * cos2.square() for pair in pairs] + [angle.sin2_2theta * weight for weight in weights]
@@ -145,11 +144,10 @@ class FourFlavor(ThreeFlavor):
         for name in ("sin2_2theta14", "sin2_theta14", "sin2_theta24", "sin2_theta34"):
             check_fraction(name, getattr(self, name))
 
-    @property
-    def rotations(self) -> tuple[Rotation, ...]:
+    def factors(self) -> tuple[Rotation, ...]:
         return (
-            *super().rotations,
-            Rotation(1, 4, self._electron_angles()[2].sin2, self.delta_14),
+            *super().factors(),
+            Rotation(1, 4, _sin2(self.sin2_theta14, self.sin2_2theta14), self.delta_14),
             Rotation(2, 4, self.sin2_theta24, self.delta_24),
             Rotation(3, 4, self.sin2_theta34),
         )
@@ -172,9 +170,15 @@ def _angle(sin2_theta: Value | None, sin2_2theta: Value | None) -> _Angle:
         sin2 = double(sin2_theta).clamp(0.0, 1.0)
         return _Angle(sin2, 4.0 * sin2 * (1.0 - sin2))
     assert sin2_2theta is not None  # __post_init__ saw to it
-    double = double(sin2_2theta).clamp(0.0, 1.0)
-    # (1 - cos 2 theta)/2 without its cancellation at small angles; the floor's gradient at double = 1 is zero
-    return _Angle(double / (2.0 * (1.0 + (1.0 - double).clamp(min=_COS_FLOOR).sqrt())), double)
+    doubled = double(sin2_2theta).clamp(0.0, 1.0)
+    cosine = (1.0 - doubled).clamp(min=_COS_FLOOR).sqrt()  # of 2 theta; at the floor its gradient is zero
+    return _Angle(doubled / (2.0 * (1.0 + cosine)), doubled)  # (1 - cos 2 theta)/2 without its cancellation
+
+
+def _sin2(sin2_theta: Value | None, sin2_2theta: Value | None) -> Value:
+    """sin^2(theta), as a float where the given one is a float, which `Rotation` takes for a constant."""
+    sin2 = _angle(sin2_theta, sin2_2theta).sin2
+    return sin2 if isinstance(sin2_theta, Tensor) or isinstance(sin2_2theta, Tensor) else sin2.item()
 
 
 def _check_one_of(**given: Value | None) -> None:

@@ -1,0 +1,1 @@
+"""The command line: `nuppl check | simulate | fit | infer | report | show`."""

@@ -1,0 +1,95 @@
+"""`nuppl fit`: maximise the likelihood."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nuppl.cli.options import json_option, model_options, program_from, seed_option
+from nuppl.cli.progress import reporting
+
+if TYPE_CHECKING:
+    from nuppl.optimize.fit import Fit
+
+__all__ = ["fit"]
+
+
+@click.command()
+@model_options
+@seed_option
+@json_option
+@click.option("--starts", default=4, show_default=True, type=click.IntRange(min=0), help="Screened starts.")
+@click.option("--minos/--no-minos", default=True, show_default=True, help="Asymmetric errors of the interest.")
+@click.option("--minimizer", default="newton", show_default=True, help="newton, or the reference, iminuit.")
+@click.option("--all", "everything", is_flag=True, help="Print every latent, not the interest only.")
+def fit(
+    model: str,
+    fixed: tuple[str, ...],
+    options: tuple[str, ...],
+    seed: int,
+    as_json: bool,
+    starts: int,
+    minos: bool,
+    minimizer: str,
+    everything: bool,
+) -> int:
+    """Maximise the likelihood of FILE[:MODEL]: best fit, Hessian and MINOS errors, goodness of fit."""
+    program, _ = program_from(model, fixed, options)
+    from nuppl.errors import unknown
+    from nuppl.optimize.fit import MINIMIZERS
+    from nuppl.optimize.fit import fit as maximise
+
+    if minimizer not in MINIMIZERS:
+        raise unknown("minimizer", minimizer, MINIMIZERS)
+    with reporting("fit") as progress:
+        result = maximise(program, starts=starts, minos=minos, minimizer=minimizer, seed=seed, progress=progress)
+    shown = list(result.parameters)
+    if not everything:
+        shown = [name for name in shown if name.split("[")[0] in program.interest]
+    click.echo(json.dumps(_machine(result)) if as_json else _table(result, shown))
+    for warning in result.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return 0 if result.converged else 4
+
+
+def _machine(result: Fit) -> dict[str, Any]:
+    return {
+        "parameters": {
+            name: {
+                "value": estimate.value,
+                "error": _number(estimate.error),
+                "lower": _number(estimate.lower),
+                "upper": _number(estimate.upper),
+                "unit": estimate.unit,
+            }
+            for name, estimate in result.parameters.items()
+        },
+        "statistic": result.statistic,
+        "statistic_is_deviance": result.is_deviance,
+        "other_minima": list(result.minima),
+        "verdict": {"trusted": result.converged, "warnings": list(result.warnings)},
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _table(result: Fit, names: list[str]) -> str:
+    from nuppl.results.numbers import format_measurement
+
+    rows = []
+    for name in names:
+        estimate = result.parameters[name]
+        text = format_measurement(estimate.value, estimate.error) + (f" {estimate.unit}" if estimate.unit else "")
+        if math.isfinite(estimate.lower) and math.isfinite(estimate.upper):
+            text += f"   MINOS +{estimate.upper - estimate.value:.3g} -{estimate.value - estimate.lower:.3g}"
+        rows.append(f"{name} = {text}" + ("   (at its bound)" if estimate.at_bound else ""))
+    kind = "-2 log L/L_saturated, pulls included" if result.is_deviance else "-2 log L"
+    rows.append(f"{kind} = {result.statistic:.2f}")
+    if result.minima:
+        rows.append("other minima, above the best by " + ", ".join(f"{height:.2f}" for height in result.minima))
+    return "\n".join(rows)

@@ -1,0 +1,86 @@
+"""What several commands share: the model argument, `--set`, `--option`, and how they become a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nuppl.errors import InputError
+
+if TYPE_CHECKING:
+    from nuppl.language.program import Program
+
+__all__ = ["assignments", "json_option", "model_options", "out_option", "program_from", "seed_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def model_options(command: F) -> F:
+    """FILE[:MODEL], --set and --option."""
+    for decorate in (
+        click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the model."),
+        click.option("--set", "fixed", multiple=True, metavar="SITE=VALUE", help="Hold a site at a value."),
+        click.argument("model", metavar="FILE[:MODEL]"),
+    ):
+        command = decorate(command)
+    return command
+
+
+def seed_option(command: F) -> F:
+    """--seed."""
+    return click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="The root seed.")(
+        command
+    )
+
+
+def json_option(command: F) -> F:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def out_option(command: F) -> F:
+    """--out and --overwrite."""
+    command = click.option("--overwrite", is_flag=True, help="Replace a finished result.")(command)
+    return click.option("--out", type=click.Path(path_type=Path), help="Where to write.")(command)
+
+
+def assignments(pairs: Iterable[str], flag: str) -> dict[str, str]:
+    """{name: text} of NAME=VALUE arguments.
+
+    >>> assignments(["flux=EF"], "--option")
+    {'flux': 'EF'}
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"{flag}: expected NAME=VALUE, got {pair!r}")
+        if name.strip() in found:
+            raise InputError(f"{flag}: {name.strip()!r} is given twice; give it once")
+        found[name.strip()] = text.strip()
+    return found
+
+
+def numbers(pairs: Iterable[str]) -> dict[str, Any]:
+    """{site: value} of SITE=VALUE arguments; a vector is written 1,2,3."""
+    found: dict[str, Any] = {}
+    for name, text in assignments(pairs, "--set").items():
+        try:
+            values = [float(part) for part in text.split(",")]
+        except ValueError:
+            raise InputError(f"--set {name}: expected a number, or numbers with commas between, got {text!r}") from None
+        found[name] = values[0] if len(values) == 1 else values
+    return found
+
+
+def program_from(
+    model: str, fixed: Iterable[str], options: Iterable[str], outside: bool = False
+) -> tuple[Program, Path]:
+    """The program that the arguments describe, and the model file."""
+    from nuppl.language.loading import load_model
+
+    loaded, file = load_model(model)
+    return loaded.bind(assignments(options, "--option"), numbers(fixed), outside=outside), file

@@ -1,0 +1,1 @@
+"""Judging results: can this posterior be trusted, and if not, why."""

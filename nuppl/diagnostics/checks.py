@@ -1,0 +1,148 @@
+"""The checks that a posterior must pass, each with its threshold and what to do where it fails.
+
+Thresholds on R-hat and effective draws follow Vehtari et al. (arXiv:1903.08008), that on Pareto k arXiv:1507.02646.
+Nuisances, of which there may be a thousand, are held to looser ones: the worst of so many is a high quantile of the
+statistic even in a perfect run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+
+from nuppl.results.summary import Summary
+
+__all__ = ["Check", "all_checks"]
+
+R_HAT, R_HAT_NUISANCE = 1.01, 1.05
+EFFECTIVE, EFFECTIVE_NUISANCE = 400.0, 100.0
+PARETO_K = 0.7
+DIVERGENT = 1e-3
+FAILED = 1e-3
+P_VALUE = 1e-3
+APPROXIMATE = ("laplace", "svi")
+"""Engines whose draws come from an approximation: only weights can say how far it holds."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number against its threshold."""
+
+    name: str
+    value: float
+    threshold: str
+    """As printed: "< 1.01"."""
+    passed: bool
+    advice: str
+    """What a failure means and what to do, or what a pass says."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the checks look at."""
+
+    groups: Mapping[str, xr.Dataset]
+    interest: Sequence[Summary]
+    nuisance: Sequence[Summary]
+    attrs: Mapping[str, Any]
+    engine: str
+
+    @property
+    def draws(self) -> int:
+        """The number of draws over all chains."""
+        sizes = self.groups["posterior"].sizes
+        return int(sizes["chain"] * sizes["draw"])
+
+    @property
+    def resampled(self) -> bool:
+        """Whether draws were picked by weight: their order then says nothing, so R-hat cannot either."""
+        return "effective_draws" in self.attrs
+
+
+def all_checks(evidence: Evidence) -> tuple[Check, ...]:
+    """Every check that applies."""
+    parts = (_finite, _r_hat, _effective, _divergences, _pareto, _efficiency, _failures, _p_values)
+    return tuple(check for part in parts for check in part(evidence))
+
+
+def _finite(evidence: Evidence) -> Iterator[Check]:
+    bad = [row.name for row in (*evidence.interest, *evidence.nuisance) if not math.isfinite(row.mean)]
+    if bad:
+        advice = f"draws of {', '.join(bad[:5])} are not finite: run nuppl check on the model"
+        yield Check("parameters with NaN or infinite draws", float(len(bad)), "= 0", False, advice)
+
+
+def _r_hat(evidence: Evidence) -> Iterator[Check]:
+    if evidence.resampled:
+        return
+    groups = (("interest", evidence.interest, R_HAT), ("nuisances", evidence.nuisance, R_HAT_NUISANCE))
+    for name, rows, limit in groups:
+        if rows:
+            # A number that never moved has no R-hat: it is the worst of all.
+            worst = max(rows, key=lambda row: math.inf if math.isnan(row.r_hat) else row.r_hat)
+            advice = f"worst: {worst.name}. Above the threshold the chains disagree: run longer, or look for a second mode"
+            yield Check(f"R-hat, {name}", worst.r_hat, f"< {limit:g}", worst.r_hat < limit, advice)
+
+
+def _effective(evidence: Evidence) -> Iterator[Check]:
+    groups = (("interest", evidence.interest, EFFECTIVE), ("nuisances", evidence.nuisance, EFFECTIVE_NUISANCE))
+    for name, rows, limit in groups:
+        if rows:
+            worst = min(rows, key=lambda row: _least(row))
+            advice = f"worst: {worst.name} (bulk or tail). Below the threshold intervals are noisy: ask for more draws"
+            yield Check(f"effective draws, {name}", _least(worst), f">= {limit:g}", _least(worst) >= limit, advice)
+
+
+def _least(row: Summary) -> float:
+    least = min(row.ess_bulk, row.ess_tail)
+    return 0.0 if math.isnan(least) else least
+
+
+def _divergences(evidence: Evidence) -> Iterator[Check]:
+    stats = evidence.groups.get("sample_stats", xr.Dataset())
+    if "diverging" in stats:
+        fraction = float(stats["diverging"].mean())
+        advice = "divergent trajectories mean a region that the sampler cannot enter: smaller steps, or reparametrise"
+        yield Check("fraction of divergences", fraction, f"<= {DIVERGENT:g}", fraction <= DIVERGENT, advice)
+
+
+def _pareto(evidence: Evidence) -> Iterator[Check]:
+    if "pareto_k" in evidence.attrs:
+        k = float(evidence.attrs["pareto_k"])
+        advice = "of the importance weights. Above the threshold the guide misses part of the posterior: use an exact engine"
+        yield Check("Pareto k", k, f"< {PARETO_K:g}", k < PARETO_K, advice)
+    elif evidence.engine in APPROXIMATE:
+        advice = f"{evidence.engine} is an approximation that nothing has checked: use importance, or another exact engine"
+        yield Check("Pareto k", math.nan, f"< {PARETO_K:g}", False, advice)
+
+
+def _efficiency(evidence: Evidence) -> Iterator[Check]:
+    if evidence.resampled:
+        effective = float(evidence.attrs["effective_draws"])
+        efficiency = evidence.attrs.get("efficiency")
+        share = f"efficiency {100 * float(efficiency):.1f} %. " if efficiency is not None else ""
+        advice = f"{share}Below the threshold few draws carry the weight: ask for more, or for a better guide"
+        yield Check("effective weighted draws", effective, f">= {EFFECTIVE:g}", effective >= EFFECTIVE, advice)
+
+
+def _failures(evidence: Evidence) -> Iterator[Check]:
+    if "failures" in evidence.attrs:
+        evaluated = max(float(evidence.attrs.get("proposals", evidence.draws)), 1.0)
+        fraction = float(evidence.attrs["failures"]) / evaluated
+        advice = "densities that were NaN count as impossible: look for the region with nuppl check"
+        yield Check("fraction of NaN densities", fraction, f"<= {FAILED:g}", fraction <= FAILED, advice)
+
+
+def _p_values(evidence: Evidence) -> Iterator[Check]:
+    stats = evidence.groups.get("sample_stats", xr.Dataset())
+    sites = [str(name).removesuffix("_chi2_observed") for name in stats if str(name).endswith("_chi2_observed")]
+    for site in sites:
+        exceeds = stats[f"{site}_chi2_replicated"] >= stats[f"{site}_chi2_observed"]
+        p_value = float(exceeds.mean())
+        advice = "posterior predictive: near 0 the model does not describe the data, near 1 it describes them too well"
+        passed = P_VALUE <= p_value <= 1.0 - P_VALUE
+        yield Check(f"p-value of {site}", p_value, f"{P_VALUE:g} to {1 - P_VALUE:g}", passed, advice)

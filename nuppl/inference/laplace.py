@@ -1,0 +1,85 @@
+"""Laplace's approximation: a Gaussian at the mode of the posterior, in whitened coordinates.
+
+    q(u) = N(u; mode, H^-1),   H = -d2 log p / du2 at the mode.
+
+Pulls that act linearly on Gaussian data are treated exactly, in closed form; for large counts nearly so. The weights
+p/q are computed beside the draws, as a statement of how good it is; the engine `importance` uses them (MacKay,
+Information Theory, Inference, and Learning Algorithms, ch. 27).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nuppl.errors import InputError
+from nuppl.inference.guides import GaussianGuide
+from nuppl.inference.settings import Settings
+from nuppl.inference.weights import collect, evidence, log_weights
+from nuppl.language.density import Whitened
+from nuppl.language.precision import double_precision
+from nuppl.language.program import Program
+from nuppl.optimize.newton import Minimum, minimize
+from nuppl.optimize.objective import whitened_objective
+from nuppl.results.draws import Draws
+from nuppl.typing import Progress, silent
+
+__all__ = ["laplace", "laplace_guide"]
+
+_STARTS = 4
+
+
+@double_precision()
+def laplace(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
+    """Draws of the Gaussian approximation, with their importance weights as a certificate."""
+    whitened = Whitened(program)
+    guide = laplace_guide(whitened, progress)
+    batches = [guide.sample(settings.draws, settings.seed, chain) for chain in range(settings.chains)]
+    weights = torch.stack([log_weights(whitened, u, log_q, progress) for u, log_q in batches])
+    stats = {"lp": weights + torch.stack([log_q for _, log_q in batches]), "log_weight": weights}
+    return collect(whitened, torch.stack([u for u, _ in batches]), stats, evidence(weights), "laplace")
+
+
+def laplace_guide(whitened: Whitened, progress: Progress = silent) -> GaussianGuide:
+    """The Gaussian at the mode.
+
+    Raises:
+        InputError: the posterior has no finite density to start from, or no maximum.
+    """
+    objective = whitened_objective(whitened)
+    progress(0, 2, "mode")
+    mode = _mode(whitened)
+    progress(1, 2, "curvature")
+    hessian = objective.hessian(mode.point)
+    try:
+        return GaussianGuide.from_precision(mode.point, hessian)
+    except torch.linalg.LinAlgError:
+        return GaussianGuide.from_precision(mode.point, objective.curvature(mode.point))
+    finally:
+        progress(2, 2, "curvature")
+
+
+def _mode(whitened: Whitened) -> Minimum:
+    objective = whitened_objective(whitened)
+    starts = _starts(whitened)
+    usable = objective.values(starts).isfinite()
+    if not bool(usable.any()):
+        raise InputError(
+            "the posterior density is zero at every start: expected a finite value at the nominal point; "
+            "give nominal= to parameters, or check that the data are possible under the model"
+        )
+    first = minimize(objective, starts[usable][0])
+    if not first.converged:
+        raise InputError(
+            f"the posterior has no maximum that Laplace's method can find (after {first.steps} steps another would "
+            f"still gain {first.decrease:.3g} in log density); use --engine nuts"
+        )
+    return first
+
+
+def _starts(whitened: Whitened) -> Tensor:
+    """The nominal point, the priors' medians, then the model's own starts."""
+    program = whitened.program
+    nominal = program.nominal()
+    points = [whitened.coordinates(nominal), torch.zeros(1, whitened.dim)]
+    return torch.cat(points)

@@ -1,0 +1,87 @@
+"""The No-U-Turn sampler, Pyro's, on the whitened posterior (Hoffman and Gelman, arXiv:1111.4246).
+
+Exact, and slow: one point at a time. Chains start from points twice as wide as Laplace's approximation, so that R-hat
+means something, or from the prior where there is none.
+"""
+
+from __future__ import annotations
+
+import torch
+from pyro.infer.mcmc import MCMC, NUTS
+from torch import Tensor
+
+from nuppl.errors import InputError
+from nuppl.inference.guides import standard_normals
+from nuppl.inference.laplace import laplace_guide
+from nuppl.inference.settings import Settings
+from nuppl.inference.weights import collect
+from nuppl.language.density import Whitened
+from nuppl.language.precision import double_precision, seeded
+from nuppl.language.program import Program
+from nuppl.language.simulation import tile_seed
+from nuppl.results.draws import Draws
+from nuppl.typing import Progress, silent
+
+__all__ = ["nuts"]
+
+_STREAM = 1 << 22
+
+
+@double_precision()
+def nuts(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
+    """Chains of Pyro's NUTS, one after the other."""
+    whitened = Whitened(program)
+    starts = _starts(whitened, settings)
+    chains = [_chain(whitened, start, number, settings, progress) for number, start in enumerate(starts)]
+    u = torch.stack([chain for chain, _ in chains])
+    diverging = torch.stack([flags for _, flags in chains])
+    with torch.no_grad():
+        density = torch.stack([whitened.log_prob(chain) for chain in u])
+    return collect(whitened, u, {"lp": density, "diverging": diverging}, {"warmup": settings.warmup}, "nuts")
+
+
+def _starts(whitened: Whitened, settings: Settings) -> Tensor:
+    noise = standard_normals(settings.chains, whitened.dim, settings.seed, _STREAM)
+    try:
+        guide = laplace_guide(whitened)
+        noise = guide.loc + 2.0 * noise @ guide.scale_tril.T
+    except InputError:
+        pass
+    with torch.no_grad():
+        usable = whitened.log_prob(noise).isfinite()
+    if not bool(usable.all()):
+        raise InputError(
+            f"the posterior density is zero at {int((~usable).sum())} of {len(usable)} starting points: expected finite "
+            "values; check that the data are possible under the model"
+        )
+    return noise
+
+
+def _chain(
+    whitened: Whitened, start: Tensor, number: int, settings: Settings, progress: Progress
+) -> tuple[Tensor, Tensor]:
+    def potential(sites: dict[str, Tensor]) -> Tensor:
+        return -whitened.log_prob(sites["u"][None])[0]
+
+    total = settings.warmup + settings.draws
+    done = 0
+
+    def hook(*_: object) -> None:
+        nonlocal done
+        done += 1
+        progress(number * total + done, settings.chains * total, "nuts")
+
+    kernel = NUTS(potential_fn=potential)
+    with seeded(tile_seed(settings.seed, _STREAM, number)):
+        chain = MCMC(
+            kernel,
+            num_samples=settings.draws,
+            warmup_steps=settings.warmup,
+            initial_params={"u": start},
+            hook_fn=hook,
+            disable_progbar=True,
+        )
+        chain.run()
+    flags = torch.zeros(settings.draws)
+    flags[chain.diagnostics()["divergences"]["chain 0"]] = 1.0
+    return chain.get_samples()["u"], flags

@@ -1,0 +1,74 @@
+"""Stochastic variational inference with Pyro's autoguide for a full-rank Gaussian, on the whitened posterior.
+
+The guide maximises the evidence lower bound E_q[log p(u, data) - log q(u)] (Kucukelbir et al., arXiv:1603.00788).
+"""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoMultivariateNormal
+from pyro.optim import ClippedAdam
+
+from nuppl.errors import InputError
+from nuppl.inference.guides import GaussianGuide
+from nuppl.inference.settings import Settings
+from nuppl.inference.weights import collect, evidence, log_weights
+from nuppl.language.density import Whitened
+from nuppl.language.plates import BATCH_DIM
+from nuppl.language.precision import double_precision, program_settings, seeded
+from nuppl.language.program import Program
+from nuppl.language.simulation import tile_seed
+from nuppl.results.draws import Draws
+from nuppl.typing import Progress, silent
+
+__all__ = ["svi", "svi_guide"]
+
+_PARTICLES = 16
+_STREAM = 1 << 21
+
+
+@double_precision()
+def svi(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
+    """Draws of the fitted guide, with their importance weights as a certificate."""
+    whitened = Whitened(program)
+    guide = svi_guide(whitened, settings, progress)
+    batches = [guide.sample(settings.draws, settings.seed, chain) for chain in range(settings.chains)]
+    weights = torch.stack([log_weights(whitened, u, log_q, progress) for u, log_q in batches])
+    stats = {"lp": weights + torch.stack([log_q for _, log_q in batches]), "log_weight": weights}
+    return collect(whitened, torch.stack([u for u, _ in batches]), stats, evidence(weights), "svi")
+
+
+def svi_guide(whitened: Whitened, settings: Settings, progress: Progress = silent) -> GaussianGuide:
+    """The guide after `settings.warmup` steps of Adam with a rate that falls by a factor of 100."""
+
+    def model() -> None:
+        base = dist.Normal(torch.zeros(whitened.dim), 1.0).to_event(1)
+        u = pyro.sample("u", base)
+        lanes = u.reshape(-1, whitened.dim)
+        prior, likelihood = whitened.split(lanes)
+        # Where a transport is not exact its density differs from the standard normal's.
+        correction = prior - base.log_prob(lanes)
+        pyro.factor("likelihood", (likelihood + correction).reshape(u.shape[:-1]))
+
+    if not bool(whitened.log_prob(torch.zeros(1, whitened.dim)).isfinite()):
+        raise InputError(
+            "the posterior density is zero at the prior's median, where the guide starts: expected a finite value; "
+            "check that the data are possible under the model"
+        )
+    with pyro.get_param_store().scope(), seeded(tile_seed(settings.seed, _STREAM)), program_settings():
+        guide = AutoMultivariateNormal(model, init_scale=0.1)
+        decay = 0.01 ** (1.0 / settings.warmup)
+        engine = SVI(
+            model,
+            guide,
+            ClippedAdam({"lr": 0.05, "lrd": decay}),
+            Trace_ELBO(num_particles=_PARTICLES, vectorize_particles=True, max_plate_nesting=-BATCH_DIM),
+        )
+        for step in range(settings.warmup):
+            engine.step()
+            progress(step + 1, settings.warmup, "evidence bound")
+        posterior = guide.get_posterior()
+        return GaussianGuide(posterior.loc.detach().clone(), posterior.scale_tril.detach().clone())

@@ -1,0 +1,64 @@
+"""Importance weights of a guide's draws against the exact density, and what follows from them.
+
+log w = log p(u, data) - log q(u),   evidence Z = mean w,   effective draws = (sum w)^2 / sum w^2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from nuppl.errors import InputError
+from nuppl.language.density import CHUNK, Whitened
+from nuppl.results.draws import Draws, effective_size, pareto_k
+from nuppl.typing import Progress, silent
+
+__all__ = ["collect", "evidence", "log_weights"]
+
+
+def log_weights(whitened: Whitened, u: Tensor, log_q: Tensor, progress: Progress = silent) -> Tensor:
+    """log p - log q with shape (n,), for draws with shape (n, D)."""
+    parts, done = [], 0
+    with torch.no_grad():
+        for part in u.split(CHUNK):
+            parts.append(whitened.log_prob(part))
+            done += len(part)
+            progress(done, len(u), "weights")
+    return torch.cat(parts) - log_q
+
+
+def evidence(weights: Tensor) -> dict[str, float]:
+    """What a set of log weights with shape (chain, n) says: evidence, effective draws, efficiency, Pareto k.
+
+    Raises:
+        InputError: every weight is zero.
+    """
+    flat = weights.reshape(-1)
+    if not bool((flat > -torch.inf).any()):
+        raise InputError("the posterior density is zero at every proposal: the guide and the model do not overlap")
+    n, effective = len(flat), effective_size(flat)
+    return {
+        "log_evidence": float(flat.logsumexp(0)) - math.log(n),
+        "log_evidence_error": math.sqrt(max(1.0 / effective - 1.0 / n, 0.0)),
+        "effective_draws": effective,
+        "efficiency": effective / n,
+        "pareto_k": pareto_k(flat),
+        "proposals": n,
+    }
+
+
+def collect(
+    whitened: Whitened, u: Tensor, stats: dict[str, Tensor], attrs: Mapping[str, float | int | str], engine: str
+) -> Draws:
+    """Draws u with shape (chain, draw, D) as sites."""
+    chains, draws, _ = u.shape
+    with torch.no_grad():
+        parts = [whitened.values(part) for part in u.reshape(chains * draws, -1).split(CHUNK)]
+    values = {
+        name: torch.cat([part[name] for part in parts]).reshape(chains, draws, *site.shape)
+        for name, site in whitened.program.latents.items()
+    }
+    return Draws(values=values, stats=stats, attrs={**attrs, "failures": whitened.failures}, engine=engine)

@@ -1,0 +1,81 @@
+"""Model files: a Python file becomes the models that it declares."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+from nuppl.errors import InputError, NupplError, unknown
+from nuppl.language.model import Model
+from nuppl.language.precision import double_precision
+
+__all__ = ["load_model", "load_models", "where"]
+
+
+def load_models(path: str | Path) -> dict[str, Model]:
+    """The models of a file, in the order written.
+
+    Raises:
+        InputError: no such file, one that cannot be run (with the user's line), or one without a model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"model file {str(path)!r}: expected a Python file, found " + ("a folder" if path.is_dir() else "none")
+        )
+    module = _execute(path)
+    models = {value.name: value for value in vars(module).values() if isinstance(value, Model)}
+    if not models:
+        raise InputError(
+            f"model file {str(path)!r}: expected a function decorated with @nuppl.model, found none; "
+            "put `@nuppl.model(interest=...)` above the function"
+        )
+    return models
+
+
+def load_model(spec: str) -> tuple[Model, Path]:
+    """The model named by FILE or FILE:MODEL, and its file; without a name the file must declare just one.
+
+    Raises:
+        InputError: see `load_models`; several models and no name, or a name that is not there.
+    """
+    file, _, name = spec.partition(":") if not Path(spec).exists() else (spec, "", "")
+    models = load_models(file)
+    if name:
+        if name not in models:
+            raise unknown(f"model in {file}", name, models)
+        return models[name], Path(file)
+    if len(models) > 1:
+        raise InputError(
+            f"model file {file!r} has several models: say which, {file}:NAME with one of {', '.join(models)}"
+        )
+    return next(iter(models.values())), Path(file)
+
+
+def where(error: BaseException, path: str | Path) -> str:
+    """`file.py, line 12: ValueError: ...`, the last line of the user's file that the error passed through."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == Path(path).resolve()]
+    line = f", line {frames[-1].lineno}" if frames else ""
+    return f"{path}{line}: {type(error).__name__}: {error}"
+
+
+def _execute(path: Path) -> ModuleType:
+    name = f"nuppl_model_{path.stem}"
+    spec = spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise InputError(f"model file {str(path)!r}: expected a Python file, with a name ending in .py")
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with double_precision():
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, NupplError) and not isinstance(error, InputError):
+            raise
+        raise InputError(f"model file could not be run: {where(error, path)}") from error
+    return module

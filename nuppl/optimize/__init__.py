@@ -1,0 +1,1 @@
+"""Best fits: bounded Gauss-Newton with many starts, profile errors, and iminuit as the reference."""

@@ -1,0 +1,101 @@
+"""Damped Gauss-Newton with bounds by an active set.
+
+A coordinate at a bound whose gradient points outwards is held there; the others take the step
+(C + lambda diag C) s = -g, cut back onto the bounds. Several step lengths are tried as lanes of one batch.
+Converged when the expected decrease g^T C^-1 g / 2 is below the tolerance (Nocedal and Wright, Numerical Optimization,
+ch. 10 and 16.7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nuppl.optimize.objective import Objective
+
+__all__ = ["Minimum", "minimize"]
+
+_LENGTHS = 2.0 ** -torch.arange(0, 12, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where a minimisation ended.
+
+    Attributes:
+        point: with shape (D,).
+        value: the objective.
+        decrease: the decrease that one more step would bring, as estimated.
+        converged: whether that is below the tolerance.
+        at_bound: which coordinates are held at a bound, with shape (D,).
+        steps: number of iterations.
+    """
+
+    point: Tensor
+    value: float
+    decrease: float
+    converged: bool
+    at_bound: Tensor
+    steps: int
+
+
+def minimize(
+    objective: Objective,
+    start: Tensor,
+    *,
+    held: Tensor | None = None,
+    tolerance: float = 1e-7,
+    max_steps: int = 100,
+) -> Minimum:
+    """The minimum next to `start`.
+
+    Arguments:
+        objective: what to minimise.
+        start: with shape (D,), cut back onto the bounds.
+        held: coordinates that stay as they are, boolean with shape (D,).
+        tolerance: on the expected decrease of the objective.
+        max_steps: after which it gives up, unconverged.
+    """
+    point = start.clamp(objective.lower, objective.upper)
+    held = torch.zeros(objective.dim, dtype=torch.bool) if held is None else held
+    damping, decrease, step = 0.0, float("inf"), 0
+    value, gradient = objective.gradient(point)
+    pinned = held
+    for step in range(1, max_steps + 1):
+        pinned = held | _outward(objective, point, gradient)
+        direction, decrease = _step(objective.curvature(point), gradient, ~pinned, damping)
+        if decrease < tolerance:
+            break
+        candidates = (point + _LENGTHS[:, None] * direction).clamp(objective.lower, objective.upper)
+        values = objective.values(candidates)
+        best = int(values.argmin())
+        if not float(values[best]) < float(value):
+            if damping > 1e8:
+                break
+            damping = max(10.0 * damping, 1e-3)
+            continue
+        damping = 0.0 if best < 2 else max(damping, 1e-3)
+        point = candidates[best]
+        value, gradient = objective.gradient(point)
+    return Minimum(point, float(value), decrease, decrease < tolerance, pinned & ~held, step)
+
+
+def _outward(objective: Objective, point: Tensor, gradient: Tensor) -> Tensor:
+    """Coordinates at a bound that the objective pushes further out."""
+    return ((point <= objective.lower) & (gradient > 0)) | ((point >= objective.upper) & (gradient < 0))
+
+
+def _step(curvature: Tensor, gradient: Tensor, free: Tensor, damping: float) -> tuple[Tensor, float]:
+    direction = torch.zeros_like(gradient)
+    if not bool(free.any()):
+        return direction, 0.0
+    inner = curvature[free][:, free]
+    diagonal = inner.diagonal().clamp(min=1e-12)
+    inner = inner + (damping * diagonal + 1e-12 * diagonal.max()).diag()
+    factor, failed = torch.linalg.cholesky_ex(inner)
+    if int(failed):
+        raise FloatingPointError("curvature is not positive: the model's expected data are not finite here")
+    direction[free] = -torch.cholesky_solve(gradient[free][:, None], factor)[:, 0]
+    return direction, float(-0.5 * gradient @ direction) * (1.0 + damping)

@@ -1,0 +1,73 @@
+"""Labels and units: LaTeX as model files write it, for figures (mathtext) and for pages (HTML)."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["axis_label", "html_label", "html_unit", "plain", "tex_label"]
+
+_GREEK = dict(
+    zip(
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
+        "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split(),
+        "αβγδεζηθικλμνξπρστφχψωΓΔΘΛΞΠΣΦΨΩ",
+        strict=True,
+    )
+)
+_UPRIGHT = dict.fromkeys("sin cos tan log ln exp".split())
+_SPACES = {r"\,": " ", r"\;": " ", r"\ ": " ", r"\_": "_", r"\%": "%", "~": " "}
+
+
+def plain(name: str) -> str:
+    """A site or plate name as words."""
+    return name.replace("_", " ")
+
+
+def tex_label(name: str, attrs: Mapping[str, Any]) -> str:
+    """The label of a site for mathtext; its name in words where the model file gave none."""
+    label = str(attrs.get("label", ""))
+    if not label or label == name.replace("_", r"\_"):
+        return plain(name)
+    return f"${label}$"
+
+
+def axis_label(name: str, attrs: Mapping[str, Any], scale: str = "") -> str:
+    """Label, power of ten and unit for an axis."""
+    unit = str(attrs.get("unit", ""))
+    tex_unit = rf"$\mathrm{{{unit}}}$" if "^" in unit or "_" in unit else unit
+    inside = " ".join(part for part in (scale, tex_unit) if part)
+    return tex_label(name, attrs) + (f" [{inside}]" if inside else "")
+
+
+def html_unit(unit: str) -> str:
+    """`eV^2` with a raised 2."""
+    return re.sub(r"\^\{?(-?\w+)\}?", r"<sup>\1</sup>", html.escape(unit)).replace("-", "−")
+
+
+def html_label(name: str, attrs: Mapping[str, Any]) -> str:
+    """The label of a site for a page; its name where the LaTeX is beyond this small translation.
+
+    >>> html_label("sin2_2theta13", {"label": r"\\sin^2 2\\theta_{13}"})
+    'sin<sup>2</sup> 2θ<sub>13</sub>'
+    """
+    label = str(attrs.get("label", ""))
+    if not label or label == name.replace("_", r"\_"):
+        return html.escape(name)
+    text = html.escape(label)
+    for source, target in _SPACES.items():
+        text = text.replace(source, target)
+    text = re.sub(r"\\(?:mathrm|text|mathit|rm|mathbf)\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\\([A-Za-z]+)\s?", _symbol, text)
+    text = re.sub(r"\^\{([^{}]*)\}|\^(\w)", lambda m: f"<sup>{m[1] or m[2]}</sup>", text)
+    text = re.sub(r"_\{([^{}]*)\}|_(\w)", lambda m: f"<sub>{m[1] or m[2]}</sub>", text)
+    return html.escape(name) if re.search(r"[\\{}^]", text) else text.strip()
+
+
+def _symbol(match: re.Match[str]) -> str:
+    word = match[1]
+    if word in _GREEK:
+        return _GREEK[word]
+    return word if word in _UPRIGHT else match[0]

@@ -1,0 +1,1 @@
+"""What a run leaves behind: draws, their statistics, the file that holds them, and the run folder."""

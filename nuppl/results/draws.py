@@ -1,0 +1,102 @@
+"""Draws from a posterior as every engine returns them, and statistics of importance weights.
+
+With weights w_i = p(x_i) / q(x_i) of draws x_i ~ q the effective number of draws is (sum w)^2 / sum w^2 (Kish 1965).
+Whether that number can be believed is said by the shape k of a generalised Pareto distribution fitted to the largest
+weights: below 0.7 the weighted mean converges at practical sizes (Vehtari et al., arXiv:1507.02646).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from nuppl.errors import InputError
+
+__all__ = ["Draws", "effective_size", "pareto_k"]
+
+EQUAL = 1e-12
+"""Log weights that spread less than this are equal: no tail is left to fit."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Posterior draws of one engine.
+
+    Attributes:
+        values: every free latent, {site: (chain, draw, *site)}.
+        stats: one number per draw, {name: (chain, draw)}, under ArviZ's names: "lp", "log_weight", "diverging",
+            "acceptance_rate".
+        attrs: one value for the run: "log_evidence", "log_evidence_error", "efficiency", "effective_draws" (where
+            draws were resampled by weight), "pareto_k", "proposals", "failures" (densities that were NaN), "seconds".
+        engine: which engine made them.
+
+    Raises:
+        InputError: values or stats that disagree in their number of chains or draws.
+    """
+
+    values: Mapping[str, Tensor]
+    stats: Mapping[str, Tensor] = field(default_factory=dict)
+    attrs: Mapping[str, float | int | str] = field(default_factory=dict)
+    engine: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise InputError("draws: expected at least one free latent, got none; leave a site free")
+        for name, value in (*self.values.items(), *self.stats.items()):
+            if tuple(value.shape[:2]) != self.shape:
+                raise InputError(
+                    f"draws of {name!r}: expected leading axes (chain, draw) = {self.shape}, got {tuple(value.shape)}"
+                )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(chains, draws per chain)."""
+        chains, draws = next(iter(self.values.values())).shape[:2]
+        return chains, draws
+
+    def lanes(self) -> dict[str, Tensor]:
+        """All chains in one row: {site: (chain * draw, *site)}."""
+        return {name: value.detach().flatten(0, 1) for name, value in self.values.items()}
+
+
+def effective_size(log_weights: Tensor) -> float:
+    """The effective number of weighted draws, (sum w)^2 / sum w^2.
+
+    Arguments:
+        log_weights: with shape (n,), up to a constant; NaN counts as no weight.
+
+    >>> effective_size(torch.zeros(50))
+    50.0
+    """
+    log_weights = _finite_or_none(log_weights)
+    if bool(torch.isneginf(log_weights).all()):
+        return 0.0
+    return float((2.0 * log_weights.logsumexp(0) - (2.0 * log_weights).logsumexp(0)).exp())
+
+
+def pareto_k(log_weights: Tensor) -> float:
+    """The Pareto shape of the largest weights; infinite where too few weights are left to tell.
+
+    Arguments:
+        log_weights: with shape (n,), up to a constant; NaN counts as no weight.
+
+    Equal weights have no tail: their k is minus infinity.
+    """
+    import arviz
+
+    log_weights = _finite_or_none(log_weights)
+    found = log_weights[log_weights.isfinite()]
+    if len(found) < 2:
+        return float("inf")
+    if float(found.max() - found.min()) < EQUAL:
+        return float("-inf")
+    _, shape = arviz.psislw((found - found.max()).numpy().copy())
+    return float(shape)
+
+
+def _finite_or_none(log_weights: Tensor) -> Tensor:
+    log_weights = log_weights.detach().to(torch.float64)
+    return torch.where(log_weights.isnan(), -torch.inf, log_weights)

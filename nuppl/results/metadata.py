@@ -1,0 +1,97 @@
+"""What a result file says about itself: attributes of the file, and of each variable.
+
+NetCDF has no booleans, None or dictionaries among its attributes, and a list with one string comes back as a string:
+everything but numbers and strings is stored as JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+import nuppl
+from nuppl.language.program import Program
+from nuppl.language.table import Site
+
+__all__ = ["describe_file", "describe_site", "metadata", "sha256", "source_file", "versions"]
+
+JSON_ATTRIBUTES = ("versions", "interest", "options", "fixed", "reference", "panels", "attrs", "notes")
+
+
+def describe_file(
+    program: Program, engine: str, seed: int, attrs: Mapping[str, Any] | None = None, notes: tuple[str, ...] = ()
+) -> dict[str, str | int]:
+    """The attributes of a result file, ready to be written."""
+    model, file = program.model, source_file(program)
+    stored: dict[str, Any] = {
+        "versions": versions(),
+        "interest": list(program.interest),
+        "options": program.options,
+        "fixed": {name: value.reshape(program.sites[name].shape).tolist() for name, value in program.fixed.items()},
+        "reference": model.reference,
+        "panels": model.panels,
+        "attrs": dict(attrs or {}),
+        "notes": list(notes),
+    }
+    return {
+        "inference_library": "nuppl",
+        "inference_library_version": nuppl.__version__,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "engine": engine,
+        "seed": int(seed),
+        "model": model.name,
+        "model_file": file.name if file else "",
+        "model_sha256": sha256(file) if file else "",
+        "docstring": model.doc or inspect.getdoc(inspect.getmodule(model.function)) or "",
+        **{name: json.dumps(value, default=str) for name, value in stored.items()},
+    }
+
+
+def describe_site(site: Site) -> dict[str, str | float | int]:
+    """The attributes of one variable: unit, label, kind, distribution, and bounds where they are finite numbers."""
+    said: dict[str, str | float | int] = {
+        "unit": site.unit,
+        "label": site.label,
+        "kind": site.kind,
+        "distribution": site.distribution,
+        "auxiliary": int(site.auxiliary),
+    }
+    bounds = {"lower": site.lower, "upper": site.upper}
+    said.update({k: float(v) for k, v in bounds.items() if v.numel() == 1 and bool(v.isfinite())})
+    return said
+
+
+def metadata(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
+    """The attributes of a result with JSON decoded."""
+    found = dict(groups["/"].attrs)
+    return {name: json.loads(value) if name in JSON_ATTRIBUTES else value for name, value in found.items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    packages = ("torch", "pyro-ppl", "numpy", "scipy", "arviz", "xarray")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"nuppl": nuppl.__version__, "python": platform.python_version(), **found}
+
+
+def source_file(program: Program) -> Path | None:
+    """The file in which the model is written, if it was not typed into a session."""
+    try:
+        name = inspect.getsourcefile(program.model.function)
+    except TypeError:
+        return None
+    return Path(name) if name and Path(name).is_file() else None
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
