@@ -84,7 +84,9 @@ def _r_hat(evidence: Evidence) -> Iterator[Check]:
         if rows:
             # A number that never moved has no R-hat: it is the worst of all.
             worst = max(rows, key=lambda row: math.inf if math.isnan(row.r_hat) else row.r_hat)
-            advice = f"worst: {worst.name}. Above the threshold the chains disagree: run longer, or look for a second mode"
+            advice = (
+                f"worst: {worst.name}. Above the threshold the chains disagree: run longer, or look for a second mode"
+            )
             yield Check(f"R-hat, {name}", worst.r_hat, f"< {limit:g}", worst.r_hat < limit, advice)
 
 
@@ -113,10 +115,14 @@ def _divergences(evidence: Evidence) -> Iterator[Check]:
 def _pareto(evidence: Evidence) -> Iterator[Check]:
     if "pareto_k" in evidence.attrs:
         k = float(evidence.attrs["pareto_k"])
-        advice = "of the importance weights. Above the threshold the guide misses part of the posterior: use an exact engine"
+        advice = (
+            "of the importance weights. Above the threshold the guide misses part of the posterior: use an exact engine"
+        )
         yield Check("Pareto k", k, f"< {PARETO_K:g}", k < PARETO_K, advice)
     elif evidence.engine in APPROXIMATE:
-        advice = f"{evidence.engine} is an approximation that nothing has checked: use importance, or another exact engine"
+        advice = (
+            f"{evidence.engine} is an approximation that nothing has checked: use importance, or another exact engine"
+        )
         yield Check("Pareto k", math.nan, f"< {PARETO_K:g}", False, advice)
 
 

@@ -61,7 +61,7 @@ def importance(program: Program, settings: Settings, progress: Progress = silent
         kept.append((u[picked], (log_w + log_q)[picked], log_w[picked]))
         weights.append(log_w)
     u, density, log_w = (torch.stack(part) for part in zip(*kept, strict=True))
-    attrs = {**evidence(torch.stack(weights)), "guide": settings.guide}
+    attrs: dict[str, float | int | str] = {**evidence(torch.stack(weights)), "guide": settings.guide}
     return collect(whitened, u, {"lp": density, "log_weight": log_w}, attrs, "importance")
 
 

@@ -20,13 +20,11 @@ from nuppl.language.density import Whitened
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.optimize.newton import Minimum, minimize
-from nuppl.optimize.objective import whitened_objective
+from nuppl.optimize.objective import Objective, whitened_objective
 from nuppl.results.draws import Draws
 from nuppl.typing import Progress, silent
 
 __all__ = ["laplace", "laplace_guide"]
-
-_STARTS = 4
 
 
 @double_precision()
@@ -48,19 +46,18 @@ def laplace_guide(whitened: Whitened, progress: Progress = silent) -> GaussianGu
     """
     objective = whitened_objective(whitened)
     progress(0, 2, "mode")
-    mode = _mode(whitened)
+    mode = _mode(whitened, objective)
     progress(1, 2, "curvature")
     hessian = objective.hessian(mode.point)
     try:
         return GaussianGuide.from_precision(mode.point, hessian)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # LinAlgError: not positive
         return GaussianGuide.from_precision(mode.point, objective.curvature(mode.point))
     finally:
         progress(2, 2, "curvature")
 
 
-def _mode(whitened: Whitened) -> Minimum:
-    objective = whitened_objective(whitened)
+def _mode(whitened: Whitened, objective: Objective) -> Minimum:
     starts = _starts(whitened)
     usable = objective.values(starts).isfinite()
     if not bool(usable.any()):

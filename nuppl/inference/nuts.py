@@ -51,8 +51,8 @@ def _starts(whitened: Whitened, settings: Settings) -> Tensor:
         usable = whitened.log_prob(noise).isfinite()
     if not bool(usable.all()):
         raise InputError(
-            f"the posterior density is zero at {int((~usable).sum())} of {len(usable)} starting points: expected finite "
-            "values; check that the data are possible under the model"
+            f"the posterior density is zero at {int((~usable).sum())} of {len(usable)} starting points: expected "
+            "finite values; check that the data are possible under the model"
         )
     return noise
 

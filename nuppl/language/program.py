@@ -90,8 +90,9 @@ class Program:
             for name in given:
                 if name not in known:
                     raise unknown(kind, name, known)
-        for kind, given in (("interest", self.model.interest), ("reference", self.model.reference)):
-            for name in given:
+        starts = [name for start in self.model.starts for name in start]
+        for kind, names in (("interest", self.model.interest), ("reference", self.model.reference), ("start", starts)):
+            for name in names:
                 if name not in latent:
                     raise unknown(kind, name, latent)
 

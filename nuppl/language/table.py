@@ -81,6 +81,12 @@ class Site:
         return tuple(axis.size for axis in self.axes)
 
     @property
+    def plain_shape(self) -> tuple[int, ...]:
+        """The shape in a program without lanes: no empty axes on the left."""
+        first = next((i for i, size in enumerate(self.batch) if size > 1), PLATE_DIMS)
+        return (*self.batch[first:], *self.event)
+
+    @property
     def size(self) -> int:
         """Number of entries."""
         return int(torch.Size(self.full_shape).numel())
@@ -131,7 +137,7 @@ def survey(
             _check_bounds(site)
         _check_axes(site, axes)
         sites[site.name] = site
-        value = site.nominal.detach().reshape(_trim(site))
+        value = site.nominal.detach().reshape(site.plain_shape)
         msg["value"] = value if site.kind == "data" or site.fixed else value.requires_grad_()
 
     with torch.enable_grad(), program_settings(), Visit(visit):
@@ -151,12 +157,6 @@ def _check_axes(site: Site, known: dict[str, Axis]) -> None:
 
 def _entries(axis: Axis) -> str:
     return "" if axis.coords is None else f" ({', '.join(map(str, axis.coords[:3]))}{', ...' * (axis.size > 3)})"
-
-
-def _trim(site: Site) -> tuple[int, ...]:
-    """An unbatched program sees no empty axes on the left."""
-    first = next((i for i, size in enumerate(site.batch) if size > 1), PLATE_DIMS)
-    return (*site.batch[first:], *site.event)
 
 
 def _describe(msg: Any, fixed: Any, data: Any) -> Site:

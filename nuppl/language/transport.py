@@ -104,7 +104,7 @@ def _multivariate(fn: Any) -> Pair | None:
 
     def inverse(value: Tensor) -> Tensor:
         centred = (value - fn.loc)[..., None]
-        return torch.linalg.solve_triangular(fn.scale_tril, centred, upper=False)[..., 0]
+        return torch.linalg.solve_triangular(fn.scale_tril, centred, upper=False)[..., 0]  # type: ignore[no-any-return]
 
     return forward, inverse
 

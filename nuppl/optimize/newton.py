@@ -60,10 +60,11 @@ def minimize(
     """
     point = start.clamp(objective.lower, objective.upper)
     held = torch.zeros(objective.dim, dtype=torch.bool) if held is None else held
-    damping, decrease, step = 0.0, float("inf"), 0
+    damping, decrease, steps = 0.0, float("inf"), 0
     value, gradient = objective.gradient(point)
     pinned = held
-    for step in range(1, max_steps + 1):
+    while steps < max_steps:
+        steps += 1
         pinned = held | _outward(objective, point, gradient)
         direction, decrease = _step(objective.curvature(point), gradient, ~pinned, damping)
         if decrease < tolerance:
@@ -79,7 +80,7 @@ def minimize(
         damping = 0.0 if best < 2 else max(damping, 1e-3)
         point = candidates[best]
         value, gradient = objective.gradient(point)
-    return Minimum(point, float(value), decrease, decrease < tolerance, pinned & ~held, step)
+    return Minimum(point, float(value), decrease, decrease < tolerance, pinned & ~held, steps)
 
 
 def _outward(objective: Objective, point: Tensor, gradient: Tensor) -> Tensor:

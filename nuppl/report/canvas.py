@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
-__all__ = ["BAND", "BLUE", "GREY", "INK", "LIGHT", "ORANGE", "Picture", "figure", "picture", "tidy"]
+__all__ = ["BAND", "BLUE", "GREY", "INK", "LIGHT", "ORANGE", "Picture", "figure", "picture", "style", "tidy"]
 
 INK, BLUE, ORANGE, GREY = "#1c2430", "#2a6fb0", "#c8501e", "#8a93a0"
 LIGHT, BAND = "#cfe1f2", "#8ab8de"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "nuppl",
     "font.size": 10.0,
@@ -50,8 +52,7 @@ def figure(width: float, height: float) -> Figure:
 def picture(drawn: Figure, title: str, caption: str) -> Picture:
     """Draw a figure as SVG."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        drawn.savefig(buffer, format="svg", metadata={"Date": None})
+    drawn.savefig(buffer, format="svg", metadata={"Date": None})
     encoded = base64.b64encode(buffer.getvalue().encode()).decode()
     return Picture(title, caption, f"data:image/svg+xml;base64,{encoded}", round(96 * drawn.get_figwidth()))
 
@@ -60,3 +61,10 @@ def tidy(axes: Any) -> None:
     """Drop the frame's upper and right line."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of all figures drawn inside the block; matplotlib's settings are restored after it."""
+    with matplotlib.rc_context(STYLE):
+        yield

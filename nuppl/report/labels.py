@@ -9,15 +9,12 @@ from typing import Any
 
 __all__ = ["axis_label", "html_label", "html_unit", "plain", "tex_label"]
 
-_GREEK = dict(
-    zip(
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
-        "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split(),
-        "αβγδεζηθικλμνξπρστφχψωΓΔΘΛΞΠΣΦΨΩ",
-        strict=True,
-    )
+_NAMES = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
+    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
 )
-_UPRIGHT = dict.fromkeys("sin cos tan log ln exp".split())
+_GREEK = dict(zip(_NAMES.split(), "αβγδεζηθικλμνξπρστφχψωΓΔΘΛΞΠΣΦΨΩ", strict=True))
+_UPRIGHT = ("sin", "cos", "tan", "log", "ln", "exp")
 _SPACES = {r"\,": " ", r"\;": " ", r"\ ": " ", r"\_": "_", r"\%": "%", "~": " "}
 
 

@@ -78,9 +78,7 @@ def _chunk(program: Program, values: Values, replicated: Values, rows: slice) ->
     for name, (mean, variance) in moments.items():
         found[f"{name}_chi2_observed"] = _chi2(program.data[name][None], mean, variance, n)
         found[f"{name}_chi2_replicated"] = _chi2(replicated[name][rows], mean, variance, n)
-    means, variances = (
-        {name: pair[i].expand(n, *pair[i].shape[1:]) for name, pair in moments.items()} for i in (0, 1)
-    )
+    means, variances = ({name: pair[i].expand(n, *pair[i].shape[1:]) for name, pair in moments.items()} for i in (0, 1))
     return pointwise, found, means, variances
 
 

@@ -144,9 +144,7 @@ def _constants(program: Program, lanes: Values, predictive: Predictive) -> xr.Da
     return found.merge(prior_densities(program, lanes))
 
 
-def _dataset(
-    program: Program, values: Values, leading: tuple[str, ...] = (), suffix: str = ""
-) -> xr.Dataset:
+def _dataset(program: Program, values: Values, leading: tuple[str, ...] = (), suffix: str = "") -> xr.Dataset:
     """Tensors as labelled arrays; fewer axes than the site's own means that its event axes were summed."""
     variables: dict[str, Any] = {}
     axes: dict[str, Axis] = {}

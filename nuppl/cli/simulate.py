@@ -1,0 +1,89 @@
+"""`nuppl simulate`: pseudo-experiments, or the expected data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nuppl.cli.options import json_option, model_options, out_option, program_from, seed_option
+from nuppl.errors import InputError, RunFolderError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nuppl.language.program import Program
+
+__all__ = ["simulate"]
+
+
+@click.command()
+@model_options
+@click.option("--asimov", is_flag=True, help="The expected data instead of draws.")
+@click.option("-n", "count", type=click.IntRange(min=1), help="Number of pseudo-experiments.  [default: 1]")
+@out_option
+@seed_option
+@json_option
+def simulate(
+    model: str,
+    fixed: tuple[str, ...],
+    options: tuple[str, ...],
+    asimov: bool,
+    count: int | None,
+    out: Path | None,
+    overwrite: bool,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """Draw pseudo-experiments of FILE[:MODEL], or with --asimov write its expected data.
+
+    What is not --set is drawn from its prior, or with --asimov kept at its nominal value. Values outside the prior
+    are allowed here.
+    """
+    if asimov and count is not None:
+        raise InputError("simulate: --asimov gives the one expected data set; leave -n away")
+    program, file = program_from(model, fixed, options, outside=True)
+    target = out or Path(f"{file.stem}-{'asimov' if asimov else 'simulated'}.nc")
+    if target.exists() and not overwrite:
+        raise RunFolderError(f"output {str(target)!r} exists; choose another --out, or replace it with --overwrite")
+    used = _asimov(program, target) if asimov else _draw(program, target, count or 1, seed)
+    if as_json:
+        click.echo(json.dumps({"out": str(target), "parameters": used}))
+    else:
+        for name, value in used.items():
+            click.echo(f"{name} = {value}")
+        click.echo(f"wrote {target}", err=True)
+    return 0
+
+
+def _asimov(program: Program, target: Path) -> dict[str, object]:
+    from nuppl.language.simulation import asimov
+    from nuppl.results.schema import expected
+    from nuppl.results.storage import save
+
+    save(expected(program, asimov(program)), target)
+    point = {**program.nominal(), **program.fixed}
+    return {
+        name: point[name].squeeze().tolist() for name in program.sites if name in point and _worth_telling(point[name])
+    }
+
+
+def _draw(program: Program, target: Path, count: int, seed: int) -> dict[str, object]:
+    from nuppl.language import simulation
+    from nuppl.results.schema import simulated
+    from nuppl.results.storage import save
+
+    drawn = simulation.simulate(program, count, seed=seed)
+    save(simulated(program, drawn, seed), target)
+    failed = {name: int(drawn[name].reshape(count, -1).isnan().any(-1).sum()) for name in program.data_sites}
+    for name, lost in failed.items():
+        if lost:
+            click.echo(f"warning: {lost} of {count} simulations of {name} failed (NaN)", err=True)
+    return {name: value.squeeze().tolist() for name, value in program.fixed.items()}
+
+
+def _worth_telling(value: Tensor) -> bool:
+    """Scalars, and vectors that are not all zero: a thousand pulls at their centres are one fact, not a thousand."""
+    return value.numel() == 1 or bool((value != 0).any())
