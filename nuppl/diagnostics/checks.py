@@ -96,7 +96,7 @@ def _effective(evidence: Evidence) -> Iterator[Check]:
         if rows:
             worst = min(rows, key=lambda row: _least(row))
             advice = f"worst: {worst.name} (bulk or tail). Below the threshold intervals are noisy: ask for more draws"
-            yield Check(f"effective draws, {name}", _least(worst), f">= {limit:g}", _least(worst) >= limit, advice)
+            yield Check(f"effective draws, {name}", _least(worst), f"≥ {limit:g}", _least(worst) >= limit, advice)
 
 
 def _least(row: Summary) -> float:
@@ -109,7 +109,7 @@ def _divergences(evidence: Evidence) -> Iterator[Check]:
     if "diverging" in stats:
         fraction = float(stats["diverging"].mean())
         advice = "divergent trajectories mean a region that the sampler cannot enter: smaller steps, or reparametrise"
-        yield Check("fraction of divergences", fraction, f"<= {DIVERGENT:g}", fraction <= DIVERGENT, advice)
+        yield Check("fraction of divergences", fraction, f"≤ {DIVERGENT:g}", fraction <= DIVERGENT, advice)
 
 
 def _pareto(evidence: Evidence) -> Iterator[Check]:
@@ -132,7 +132,7 @@ def _efficiency(evidence: Evidence) -> Iterator[Check]:
         efficiency = evidence.attrs.get("efficiency")
         share = f"efficiency {100 * float(efficiency):.1f} %. " if efficiency is not None else ""
         advice = f"{share}Below the threshold few draws carry the weight: ask for more, or for a better guide"
-        yield Check("effective weighted draws", effective, f">= {EFFECTIVE:g}", effective >= EFFECTIVE, advice)
+        yield Check("effective weighted draws", effective, f"≥ {EFFECTIVE:g}", effective >= EFFECTIVE, advice)
 
 
 def _failures(evidence: Evidence) -> Iterator[Check]:
@@ -140,7 +140,7 @@ def _failures(evidence: Evidence) -> Iterator[Check]:
         evaluated = max(float(evidence.attrs.get("proposals", evidence.draws)), 1.0)
         fraction = float(evidence.attrs["failures"]) / evaluated
         advice = "densities that were NaN count as impossible: look for the region with nuppl check"
-        yield Check("fraction of NaN densities", fraction, f"<= {FAILED:g}", fraction <= FAILED, advice)
+        yield Check("fraction of NaN densities", fraction, f"≤ {FAILED:g}", fraction <= FAILED, advice)
 
 
 def _p_values(evidence: Evidence) -> Iterator[Check]:

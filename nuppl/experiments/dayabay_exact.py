@@ -22,7 +22,7 @@ from nuppl.physics.filon import node_phases
 from nuppl.physics.oscillation import Mixing, survival_terms
 from nuppl.units import OSCILLATION_PHASE
 
-__all__ = ["background", "deposited", "detector_scales", "expected", "response_matrices", "sin2", "survival_by_lane"]
+__all__ = ["background", "deposited", "detector_scales", "expected", "response_matrices", "response_matrix", "sin2", "survival_by_lane"]
 
 
 def expected(release: Release, mixing: Mixing, pulls: Pulls, order: int | tuple[int, int] = 3) -> Tensor:
@@ -81,15 +81,20 @@ def detector_scales(release: Release, values: Mapping[str, Tensor]) -> tuple[Ten
 
 def response_matrices(release: Release, values: Mapping[str, Tensor]) -> Tensor:
     """From deposited energy (240 bins) to the bins of the analysis (26), with shape (*batch, 8, 26, 240)."""
-    edges = release.fine_edges
     scale = detector_scales(release, values)[1]
-    loss = response.energy_loss(release.vessel, 1.0 + release.relative_errors["energy_loss"] * values["energy_loss"])
-    visible = release.visible_energy[0] + values["nonlinearity"] @ release.visible_energy[1:]
-    bending = response.nonlinearity(edges, release.scintillator_energy, scale[..., None] * visible[..., None, :])
-    terms = release.resolution[:, 0] * (1.0 + release.resolution[:, 1] * values["resolution"])
-    smearing = response.resolution(edges, *terms.unbind(-1))
-    collect = response.rebinning(edges, release.edges) @ smearing
-    return collect[..., None, :, :] @ bending @ loss
+    terms = values["nonlinearity"][..., None, :], values["resolution"][..., None, :]
+    return response_matrix(release, scale, values["energy_loss"], *terms)
+
+
+def response_matrix(release: Release, scale: Tensor, loss: Tensor, nonlinearity: Tensor, resolution: Tensor) -> Tensor:
+    """The same for energy scales (*,), pulls of the vessel (*,), of the non-linearity (*, 4), of the resolution (*, 3)."""
+    edges = release.fine_edges
+    moved = response.energy_loss(release.vessel, 1.0 + release.relative_errors["energy_loss"] * loss)
+    visible = release.visible_energy[0] + nonlinearity @ release.visible_energy[1:]
+    bent = response.nonlinearity(edges, release.scintillator_energy, scale[..., None] * visible)
+    terms = release.resolution[:, 0] * (1.0 + release.resolution[:, 1] * resolution)
+    collected = response.rebinning(edges, release.edges) @ response.resolution(edges, *terms.unbind(-1))
+    return collected @ bent @ moved
 
 
 def background(release: Release, values: Mapping[str, Tensor]) -> Tensor:

@@ -1,22 +1,26 @@
 r"""The prediction of Daya Bay from templates, for many points at once.
 
-    mu = eps A(P, S) (1 + sum_g z_g [F_g(P_0, S) + F_g(P, S_0) - F_g(P_0, S_0)]) (1 + sum_k u_k H_k) (1 + sum_l y_l Y_l) + B
+    mu = eps A(P, S) [ R (1 + sum_l y_l Y_l + sum_k u_k (1 + y_k) H_k) + sum_gk phi_g u_k (H_gk - F_g H_k) ] + B
+    R  = 1 + sum_g phi_g [F_g(P_0, S) + F_g(P, S_0) - F_g(P_0, S_0)] + sum_gh xi_g xi_h F_gh + F_s
 
-with the templates of `dayabay_templates`. Exact in the oscillation, the free spectrum correction, the efficiencies and
-the backgrounds, each alone and together; linear in the shifts of the response and in the relative changes of spectra
-and of sources, whose dependence on the pulls is exact. With a fourth neutrino A gets the terms of `dayabay_sterile`.
+with the templates of `dayabay_templates`, the features phi and variables xi of `dayabay_expansion`, and the exact
+functions u (relative change of an isotope's spectrum at a knot) and y (relative change of the fissions) of the pulls.
+Exact in the oscillation, the free spectrum correction, the efficiencies and the backgrounds, alone and together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
+from nuppl.experiments import dayabay_expansion as expansion
 from nuppl.experiments.dayabay_exact import background, detector_scales, survival_by_lane
-from nuppl.experiments.dayabay_release import ISOTOPES, NONEQUILIBRIUM, Release
-from nuppl.experiments.dayabay_sources import fissions, isotope_errors
+from nuppl.experiments.dayabay_release import Release
+from nuppl.experiments.dayabay_sources import WITH_NONEQUILIBRIUM, fissions, isotope_errors
 from nuppl.experiments.dayabay_systematics import Pulls, lanes_of
-from nuppl.experiments.dayabay_templates import Templates, basis, response_parameters, templates
+from nuppl.experiments.dayabay_templates import Templates, basis, templates
 from nuppl.physics.oscillation import Mixing
 
 __all__ = ["expected"]
@@ -24,18 +28,20 @@ __all__ = ["expected"]
 
 def expected(release: Release, mixing: Mixing, pulls: Pulls) -> Tensor:
     """Expected counts with shape (*batch, 1, 1, 8, 26), or (8, 26) without batch; NaN beyond the templates' range."""
-    fold = templates(release)
-    values = lanes_of(release, pulls)
+    fold, values = templates(release), lanes_of(release, pulls)
     weights, splittings = survival_by_lane(mixing)
     mixed = basis(weights[..., :3], splittings[..., :3])
-    spectrum = torch.cat([1.0 + values["spectrum_correction"], torch.ones_like(values["spectrum_correction"][..., :1])], -1)
-    counts = _counts(fold, mixed, spectrum)
-    shift = (response_parameters(release, values)[..., None] * _changes(fold, mixed, spectrum)).sum(-3)
-    knots = (isotope_errors(release, values) - 1.0).flatten(-2) @ fold.knots_in
-    reweighted = 1.0 + _project(knots, fold.knots_out)
-    sources = 1.0 + _project(_source_changes(release, fold, values), fold.reactors)
+    knots = 1.0 + values["spectrum_correction"]
+    spectrum = torch.cat([knots, torch.ones_like(knots[..., :1])], dim=-1)
+    xi = expansion.variables(release, values)
+    phi = expansion.features(xi)
+    response = 1.0 + _first_order(fold, mixed, spectrum, phi) + _higher_orders(release, fold, xi)
+    burned = fissions(release, values) / fold.fissions
+    sources = _project(_source_changes(release, burned, values), fold.reactors)
+    spectra, crossed = _spectra(release, fold, burned, phi, values)
+    relative = response * (1.0 + sources + spectra) + crossed
     efficiency = detector_scales(release, values)[0][..., None]
-    total = efficiency * counts * (1.0 + shift) * reweighted * sources + background(release, values)
+    total = efficiency * _counts(fold, mixed, spectrum) * relative + background(release, values)
     return total if total.ndim == 2 else total[..., None, None, :, :]
 
 
@@ -50,22 +56,56 @@ def _counts(fold: Templates, mixed: Tensor, spectrum: Tensor) -> Tensor:
     return _project(pairs, fold.counts.flatten(0, 1))
 
 
-def _changes(fold: Templates, mixed: Tensor, spectrum: Tensor) -> Tensor:
-    """Relative change of the counts with each response parameter, with shape (*, G, D, E)."""
+def _first_order(fold: Templates, mixed: Tensor, spectrum: Tensor, phi: Tensor) -> Tensor:
+    """sum_g phi_g F_g with shape (*, D, E)."""
     by_spectrum, by_mixing = _project(spectrum, fold.by_spectrum), _project(mixed, fold.by_mixing)
-    return (
+    changes = (
         by_spectrum[..., 1:, :, :] / by_spectrum[..., :1, :, :]
         + by_mixing[..., 1:, :, :] / by_mixing[..., :1, :, :]
         - fold.at_expansion
     )
+    return (phi[..., None] * changes).sum(-3)
 
 
-def _source_changes(release: Release, fold: Templates, values: dict[str, Tensor]) -> Tensor:
+def _higher_orders(release: Release, fold: Templates, xi: Tensor) -> Tensor:
+    """sum_gh xi_g xi_h F_gh + F_s with shape (*, D, E)."""
+    second = torch.einsum("...gd,gde->...de", expansion.pair_features(xi), fold.second)
+    above = _tabulated(fold.shifted, expansion.shift(release, xi)[..., :-1])
+    return second + (above - torch.nn.functional.pad(above[..., 1:], (0, 1))) / fold.reference
+
+
+def _tabulated(table: Tensor, s: Tensor) -> Tensor:
+    """Cubic interpolation on SHIFTS of a table (D, E, shifts) at s (*, D, E); the ends hold beyond them."""
+    grid = expansion.SHIFTS
+    step = grid[1] - grid[0]
+    position = ((s - grid[0]) / step).clamp(0.0, len(grid) - 1.0)
+    left = position.detach().floor().clamp(1, len(grid) - 3).long()
+    t = position - left
+    rows = torch.arange(table[..., 0].numel()).reshape(table.shape[:-1]) * len(grid) + left
+    y = [table.flatten()[rows + k] for k in (-1, 0, 1, 2)]
+    slope0, slope1 = 0.5 * (y[2] - y[0]), 0.5 * (y[3] - y[1])
+    rest = 1.0 - t
+    ends = (1.0 + 2.0 * t) * rest**2 * y[1] + (1.0 + 2.0 * rest) * t**2 * y[2]
+    return ends + t * rest * (rest * slope0 - t * slope1)
+
+
+def _spectra(
+    release: Release, fold: Templates, burned: Tensor, phi: Tensor, values: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """sum u (1 + y) H, each isotope with its share of the fissions, and its crossing with the response."""
+    errors = isotope_errors(release, values) - 1.0
+    amplitudes = torch.einsum("...ik,ikp->...ip", errors, fold.knots_in)
+    share = torch.einsum("dir,...ri->...di", fold.shares, burned)
+    by_isotope = torch.einsum("...ip,ipde->...ide", amplitudes, fold.knots_out)
+    change = torch.einsum("...di,...ide->...de", share, by_isotope)
+    crossing = _project(amplitudes.flatten(-2), fold.knots_response)
+    return change, (phi[..., None] * crossing).sum(-3)
+
+
+def _source_changes(release: Release, burned: Tensor, values: Mapping[str, Tensor]) -> Tensor:
     """Relative change of each source: isotopes of reactors, their non-equilibrium part, spent fuel; shape (*, L)."""
-    burned = fissions(release, values) / fold.fissions
-    rows = [ISOTOPES.index(isotope) for isotope in NONEQUILIBRIUM]
     errors = release.relative_errors
-    excess = burned[..., rows] * (1.0 + errors["nonequilibrium"] * values["nonequilibrium"].mT)
+    excess = burned[..., WITH_NONEQUILIBRIUM] * (1.0 + errors["nonequilibrium"] * values["nonequilibrium"].mT)
     spent = errors["spent_fuel"] * values["spent_fuel"]
     parts = [(burned - 1.0).flatten(-2), (excess - 1.0).flatten(-2), spent]
     shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))

@@ -21,9 +21,9 @@ from torch import Tensor
 from nuppl.experiments.dayabay_release import ISOTOPES, NONEQUILIBRIUM, Release
 from nuppl.physics import fluxes, ibd
 
-__all__ = ["Tables", "fissions", "flux", "isotope_errors", "tables"]
+__all__ = ["WITH_NONEQUILIBRIUM", "Tables", "fissions", "flux", "isotope_errors", "tables"]
 
-_WITH_NONEQUILIBRIUM = [ISOTOPES.index(isotope) for isotope in NONEQUILIBRIUM]
+WITH_NONEQUILIBRIUM = [ISOTOPES.index(isotope) for isotope in NONEQUILIBRIUM]
 _M2_PER_CM2 = 1e-4
 
 
@@ -65,7 +65,7 @@ def tables(release: Release, order: int | tuple[int, int] = 3) -> Tables:
     return Tables(
         quadrature=quadrature,
         spectra=spectra,
-        nonequilibrium=spectra[_WITH_NONEQUILIBRIUM] * excess,
+        nonequilibrium=spectra[WITH_NONEQUILIBRIUM] * excess,
         spent_fuel=(fission_rate @ spectra) * spent,
         knots=fluxes.hats(energy, release.spectrum_energy),
         correction=fluxes.hats(energy, release.correction_energy, "constant"),
@@ -101,7 +101,7 @@ def flux(release: Release, at: Tables, pulls: Mapping[str, Tensor]) -> Tensor:
     errors = isotope_errors(release, pulls) @ at.knots.T
     equilibrium = torch.einsum("...ri,...in->...rn", burned, at.spectra * errors * correction[..., None, :])
     scale = 1.0 + release.relative_errors["nonequilibrium"] * pulls["nonequilibrium"]
-    excess = torch.einsum("...ri,...ir,in->...rn", burned[..., _WITH_NONEQUILIBRIUM], scale, at.nonequilibrium)
+    excess = torch.einsum("...ri,...ir,in->...rn", burned[..., WITH_NONEQUILIBRIUM], scale, at.nonequilibrium)
     spent = (1.0 + release.relative_errors["spent_fuel"] * pulls["spent_fuel"])[..., None] * at.spent_fuel
     running = at.exposure[..., None] * (equilibrium + excess)[..., None, :, :]
     return running + at.exposure_time[..., None] * spent[..., None, :, :]

@@ -12,12 +12,10 @@ from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
 from nuppl.errors import InputError
-from nuppl.language.plates import BATCH_DIM
+from nuppl.language.plates import PLATE_DIMS
 from nuppl.language.sites import Declared
 
 __all__ = ["Visit", "declared", "lane_sum", "log_prob"]
-
-PLATE_DIMS = -BATCH_DIM - 1
 
 
 class Visit(Messenger):  # type: ignore[misc]

@@ -5,12 +5,10 @@ One point at a time is the truth; any number of points at once must say the same
 
 from __future__ import annotations
 
-import random
+import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -19,12 +17,26 @@ from torch.overrides import TorchFunctionMode
 from nuppl.errors import InputError
 from nuppl.language.findings import Finding
 from nuppl.language.handlers import lane_sum, log_prob
+from nuppl.language.plates import PLATE_DIMS
 from nuppl.language.precision import program_settings
 from nuppl.language.program import Program
+from nuppl.language.simulation import simulate
 from nuppl.language.table import Site
 from nuppl.language.watch import Watch, describe_error
 
-__all__ = ["DRAWS", "batching", "gradients", "influence", "nominal", "plain_pyro", "randomness", "same_sites"]
+__all__ = [
+    "DRAWS",
+    "MANY",
+    "batching",
+    "drawing",
+    "evaluate",
+    "finite",
+    "gradients",
+    "influence",
+    "nominal",
+    "plain_pyro",
+    "take",
+]
 
 Draws = Mapping[str, Tensor]
 """Every site that is not fixed, data among them: {site: (n, *site)}."""
@@ -32,12 +44,16 @@ Draws = Mapping[str, Tensor]
 DRAWS = 7
 """Distinct prior draws; larger batches repeat them."""
 TOLERANCE = 1e-9
+MANY = 32
+"""Prior draws where only their number counts."""
 LARGE_AXIS = 64
 """All axes up to this size are tried as batch sizes, and the smallest one above."""
 LARGEST_BATCH = 300
 
 
-def evaluate(program: Program, draws: Draws, at_site: Callable[[Site], None] | None = None) -> dict[str, Tensor]:
+def evaluate(
+    program: Program, draws: Draws, at_site: Callable[[Site], None] | None = None, validate: bool = False
+) -> dict[str, Tensor]:
     """The log density of each site; of a simulator, which has none, the sum of its parameters."""
     found: dict[str, Tensor] = {}
 
@@ -47,7 +63,7 @@ def evaluate(program: Program, draws: Draws, at_site: Callable[[Site], None] | N
         value = msg["value"] = site.lanes(draws[site.name])
         found[site.name] = log_prob(msg, value) if site.has_density else sum(msg["fn"].parameters) + torch.zeros(())
 
-    program.run(visit)
+    program.run(visit, validate=validate)
     return found
 
 
@@ -73,81 +89,8 @@ def nominal(program: Program, watch: Watch) -> Iterator[Finding]:
     try:
         program.run(visit, validate=True)
     except Exception as error:
-        yield Finding("nominal", watch.site, "error", f"the program fails at its nominal point: {describe_error(error)}")
-
-
-def randomness(program: Program, draws: Draws) -> Iterator[Finding]:
-    """With all sites given, nothing is random: no term depends on a seed, and no generator is touched."""
-    drawn_before: list[str] = []
-    with _generators_restored():
-        _seed(1)
-        first = _twice(program, draws, drawn_before)
-        _seed(2)
-        second = _twice(program, draws, drawn_before)
-    advice = "the program draws random numbers outside its sites; draw them once outside the model, or make them a site"
-    for name in first:
-        if name in second and not torch.equal(first[name].nan_to_num(), second[name].nan_to_num()):
-            yield Finding("randomness", name, "error", f"expected the same log density in every run, got others: {advice}")
-            return
-    if drawn_before:
-        site = drawn_before[0] or None
-        place = f"before site {site!r}" if site else "after the last site"
-        yield Finding("randomness", site, "error", f"a random generator was used {place}: {advice}")
-
-
-def _twice(program: Program, draws: Draws, drawn_before: list[str]) -> dict[str, Tensor]:
-    start = _states()
-
-    def look(site: Site) -> None:
-        if not drawn_before and _states() != start:
-            drawn_before.append(site.name)
-
-    terms = evaluate(program, take(draws, slice(0, 1)), look)
-    if not drawn_before and _states() != start:
-        drawn_before.append("")
-    return terms
-
-
-def _states() -> tuple[Any, ...]:
-    kind, keys, *rest = np.random.get_state()
-    return torch.get_rng_state().numpy().tobytes(), kind, np.asarray(keys).tobytes(), *rest, random.getstate()
-
-
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
-
-
-@contextmanager
-def _generators_restored() -> Iterator[None]:
-    ours, theirs, python = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(ours)
-        np.random.set_state(theirs)
-        random.setstate(python)
-
-
-def same_sites(program: Program, draws: Draws, watch: Watch) -> Iterator[Finding]:
-    """Every site appears in every run, whatever the values."""
-    expected = list(program.sites)
-    for i in range(DRAWS):
-        try:
-            evaluate(program, take(draws, slice(i, i + 1)))
-        except Exception as error:
-            site = watch.site
-            yield Finding("sites", site, "error", f"the program fails at a draw from its prior: {describe_error(error)}")
-            return
-        missing = [name for name in expected if name not in watch.rows]
-        if missing:
-            yield Finding(
-                "sites", missing[0], "error",
-                f"expected the same sites in every run, but {', '.join(missing)} did not appear at a draw from the prior; "
-                "choose with torch.where, or with an option of the model, not with `if` on a value",
-            )  # fmt: skip
-            return
+        text = f"the program fails at its nominal point: {describe_error(error)}"
+        yield Finding("nominal", watch.site, "error", text)
 
 
 def batching(program: Program, draws: Draws, watch: Watch) -> Iterator[Finding]:
@@ -165,23 +108,60 @@ def batching(program: Program, draws: Draws, watch: Watch) -> Iterator[Finding]:
             together = sums(program, terms)
         except Exception as error:
             site = watch.site or _named(error, program)
-            yield Finding(
-                "batch", site, "error", f"runs on one point, but not on {size} at once: {describe_error(error)}{_hint(error)}"
-            )
+            text = f"runs on one point, but not on {size} at once: {describe_error(error)}{_hint(error)}"
+            yield Finding("batch", site, "error", text)
             return
         for name, term in terms.items():
             size_of_term = lane_sum(term.abs(), name)
             difference = (together[name] - truth[name][index]).abs()
             agree = (difference <= TOLERANCE * size_of_term.clamp(min=1.0)) | _same(together[name], truth[name][index])
             if not bool(agree.all()):
-                yield Finding(
-                    "batch", name, "error",
+                worst = float(difference[~agree].max())
+                text = (
                     f"expected {size} points at once to give the log densities of the same points one at a time, got a "
-                    f"difference of {float(difference[~agree].max()):.3g}; a value was used as if it were a scalar where "
-                    f"it has shape {(size, *program.sites[name].batch)}: keep every axis (keepdim=True), and give an axis "
-                    "of your own a place before you multiply",
-                )  # fmt: skip
+                    f"difference of {worst:.3g}; a scalar site then has shape {(size, *(1,) * PLATE_DIMS)}: "
+                    "add an internal axis explicitly before you multiply, and keep all others (keepdim=True)"
+                )
+                yield Finding("batch", name, "error", text)
                 return
+
+
+def drawing(program: Program, watch: Watch, n: int, at_once: int, draws: dict[str, Tensor]) -> Iterator[Finding]:
+    """The program can be simulated, `at_once` points at a time; leaves what it drew in `draws`."""
+    try:
+        draws.update(simulate(program, n, seed=0, tile=at_once))
+    except Exception as error:
+        rule = "shape" if isinstance(error, InputError) else "simulation"
+        rule = "sites" if watch.site and watch.site not in program.sites else rule
+        text = f"cannot be simulated, {at_once} at a time: {describe_error(error)}{_hint(error) if at_once > 1 else ''}"
+        yield Finding(rule, watch.site, "error", text)
+
+
+def finite(program: Program, draws: Draws, watch: Watch) -> Iterator[Finding]:
+    """Prior draws give distributions that torch accepts, and densities that are numbers."""
+    for name, value in draws.items():
+        if bool(value.isnan().any()):
+            yield Finding("density", name, "warning", f"drew NaN at {_count(value)} of {MANY} draws from the prior")
+            return
+    for name, term in sums(program, evaluate(program, draws)).items():
+        if bool(term.isnan().any()):
+            yield Finding(
+                "density",
+                name,
+                "warning",
+                f"its log density is NaN at {_count(term)} of {len(term)} draws from the prior (counted as -inf): "
+                "keep the arguments of its distribution valid everywhere, as with .clamp(min=0.0)",
+            )
+            return
+    try:
+        evaluate(program, draws, validate=True)
+    except Exception as error:
+        text = f"torch refuses a distribution at some draws from the prior: {describe_error(error)}"
+        yield Finding("density", watch.site, "warning", text)
+
+
+def _count(value: Tensor) -> int:
+    return int(value.isnan().flatten(1).any(1).sum()) if value.dim() > 1 else int(value.isnan().sum())
 
 
 def _same(one: Tensor, other: Tensor) -> Tensor:
@@ -201,7 +181,7 @@ def _hint(error: BaseException) -> str:
     if "Scalar" in text or "scalar" in text:
         return "; a value cannot become a Python number: keep it a tensor"
     if "size" in text or "shape" in text:
-        return "; a value of one point is a tensor with eight axes: give internal axes a place left of it, and remove them"
+        return "; a value has eight axes, lanes first: add internal axes explicitly, and remove them again"
     return ""
 
 
@@ -214,13 +194,14 @@ class _Sizes(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if isinstance(out, Tensor):
-            self.found.update(out.shape)
+        for tensor in (out, *args):
+            if isinstance(tensor, Tensor):
+                self.found.update(tensor.shape)
         return out
 
 
 def _batch_sizes(program: Program, draws: Draws) -> list[int]:
-    """Two primes, and the sizes with which an axis of the program, internal ones too, could be mistaken for the batch."""
+    """Two primes, and the size of every axis, internal ones too, that could be mistaken for the batch."""
     with _Sizes() as sizes:
         evaluate(program, take(draws, slice(0, 1)))
     for site in program.sites.values():
@@ -230,28 +211,31 @@ def _batch_sizes(program: Program, draws: Draws) -> list[int]:
     return [3, DRAWS, *sorted(small - {3, DRAWS}), *large[:1]]
 
 
-def plain_pyro(program: Program, draws: Draws) -> Iterator[Finding]:
-    """Pyro's own trace, without lanes, gives the same log densities."""
+def plain_pyro(program: Program) -> Iterator[Finding]:
+    """Pyro's own trace at the nominal point, without lanes, gives the same log densities."""
     if any(site.data is None or not site.has_density for site in program.data_sites.values()):
         return
-    one = {**take(draws, slice(0, 1)), **program.data}
-    values = {name: one[name] for name in program.latents} | program.fixed
-    given = {name: value.reshape(program.sites[name].plain_shape) for name, value in values.items()}
+    one = {name: site.nominal.reshape(site.shape) for name, site in program.sites.items()}
+    latents = [site for site in program.sites.values() if site.kind != "data"]
+    given = {site.name: site.nominal.reshape(site.plain_shape) for site in latents}
     with program_settings():
         trace = poutine.trace(poutine.condition(program.function, data=given)).get_trace()
+        plain = {name: _plain_sum(trace.nodes[name]) for name in program.sites}
     for name, term in sums(program, evaluate(program, one)).items():
-        node = trace.nodes[name]
-        try:
-            plain = float(node["fn"].log_prob(node["value"]).sum())
-        except (ValueError, RuntimeError, IndexError):
-            plain = float("nan")
         here = float(term[0])
-        if abs(plain - here) > TOLERANCE * max(1.0, abs(here)) or (plain != plain) != (here != here):
-            yield Finding(
-                "pyro", name, "warning",
-                f"plain Pyro gives a log density of {plain:.10g}, nuppl {here:.10g}; give the data the shape "
-                f"{program.sites[name].plain_shape}, so that each axis lies at its plate's dim",
-            )  # fmt: skip
+        if not math.isclose(plain[name], here, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            text = (
+                f"plain Pyro gives a log density of {plain[name]:.10g}, nuppl {here:.10g}; give the data the shape "
+                f"{program.sites[name].plain_shape}, so that each axis lies at its plate's dim"
+            )
+            yield Finding("pyro", name, "warning", text)
+
+
+def _plain_sum(node: Any) -> float:
+    try:
+        return float(node["fn"].log_prob(node["value"]).sum())
+    except (ValueError, RuntimeError, IndexError):
+        return math.nan
 
 
 def gradients(program: Program, draws: Draws) -> Iterator[Finding]:
@@ -260,15 +244,17 @@ def gradients(program: Program, draws: Draws) -> Iterator[Finding]:
     total = sum(sums(program, evaluate(program, {**draws, **leaves})).values())
     if not isinstance(total, Tensor) or not total.requires_grad:
         return
-    finite = total.expand(DRAWS).isfinite()
-    slopes = torch.autograd.grad(total.expand(DRAWS)[finite].sum(), list(leaves.values()), allow_unused=True)
+    finite = total.expand(MANY).isfinite()
+    slopes = torch.autograd.grad(total.expand(MANY)[finite].sum(), list(leaves.values()), allow_unused=True)
     for name, slope in zip(leaves, slopes, strict=True):
         if slope is not None and not bool(slope[finite].isfinite().all()):
             yield Finding(
-                "gradient", name, "error",
+                "gradient",
+                name,
+                "error",
                 "expected a finite gradient wherever the log density is finite, got NaN or infinity at a draw from the "
                 "prior; a square root or logarithm of zero, or the unused branch of a torch.where, does that",
-            )  # fmt: skip
+            )
 
 
 def influence(program: Program, draws: Draws) -> Iterator[Finding]:

@@ -17,10 +17,12 @@ from pyro.poutine.messenger import Messenger
 
 from nuppl.errors import InputError
 
-__all__ = ["BATCH_DIM", "Frame", "lanes", "plate", "scope"]
+__all__ = ["BATCH_DIM", "PLATE_DIMS", "Frame", "lanes", "plate", "scope"]
 
 BATCH_DIM = -8
 """Where the experiment batch lives: left of every plate."""
+PLATE_DIMS = -BATCH_DIM - 1
+"""How many axes plates may use."""
 
 
 class Frame(CondIndepStackFrame):  # type: ignore[misc]

@@ -18,7 +18,8 @@ from nuppl.errors import InputError, NupplError, unknown
 from nuppl.language.handlers import Visit, lane_sum, log_prob
 from nuppl.language.plates import lanes
 from nuppl.language.precision import program_settings
-from nuppl.language.table import Site, survey
+from nuppl.language.survey import survey
+from nuppl.language.table import Site
 from nuppl.typing import Values
 
 if TYPE_CHECKING:

@@ -93,10 +93,20 @@ def _tile(program: Program, at: Values, tile: int, centers: bool) -> dict[str, T
         value = at[site.name] if site.name in at else msg["fn"].sample()
         kept = value + msg["fn"].sample() - msg["fn"].mean if centers and site.kind == "pull" else value
         msg["value"] = value
-        found[site.name] = site.draws(kept.expand(tile, *site.full_shape))
+        found[site.name] = _draws(site, kept, tile)
 
     program.run(visit, n=tile)
     return found
+
+
+def _draws(site: Site, value: Tensor, n: int) -> Tensor:
+    try:
+        return site.draws(value.expand(n, *site.full_shape))
+    except RuntimeError:
+        raise InputError(
+            f"site {site.name!r}: drew values with shape {tuple(value.shape)}, expected {(n, *site.full_shape)}; was "
+            "an internal axis left behind or reduced without keepdim=True, or a vector made an event with to_event?"
+        ) from None
 
 
 def asimov(program: Program, at: Values | None = None) -> dict[str, Tensor]:

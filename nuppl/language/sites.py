@@ -133,7 +133,7 @@ def observe(name: str, distribution: Any, data: Any = None, *, unit: str = "", l
 
 def _observe(name: str, distribution: Any, data: Any, declared: Declared) -> Tensor:
     if data is not None:
-        data = torch.as_tensor(data)
+        data = torch.as_tensor(data, dtype=torch.float64)
         if not am_i_wrapped():
             return data  # type: ignore[no-any-return]
     return _sample(name, distribution, declared, obs=data)

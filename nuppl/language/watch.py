@@ -22,7 +22,8 @@ from nuppl.language.model import Model
 __all__ = ["Watch", "describe_error", "watched"]
 
 # The standard library's folder holds site-packages as well.
-_NOT_THE_USERS = tuple(str(Path(file).resolve().parent) for file in (nuppl.__file__, torch.__file__, pyro.__file__, os.__file__))
+_PACKAGES = (nuppl, torch, pyro, os)
+_NOT_THE_USERS = tuple(str(Path(str(package.__file__)).resolve().parent) for package in _PACKAGES)
 
 
 class Watch(Messenger):  # type: ignore[misc]

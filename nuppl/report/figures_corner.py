@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nuppl.report.canvas import BLUE, GREY, INK, ORANGE, Picture, figure, picture, tidy
 from nuppl.report.density import contour_levels, density_1d, density_2d
-from nuppl.report.labels import axis_label
+from nuppl.report.labels import axis_label, literal
 
 __all__ = ["corner"]
 
@@ -36,7 +36,7 @@ class Column:
 
 def corner(groups: Mapping[str, xr.Dataset], interest: Sequence[str]) -> Picture | None:
     """The corner plot of the first eight numbers of interest, or None where there is none."""
-    columns = [column for name in interest for column in _columns(groups, name)][:MOST]
+    columns = [column for name in interest if name in groups["posterior"] for column in _columns(groups, name)][:MOST]
     if not columns:
         return None
     n = len(columns)
@@ -71,7 +71,7 @@ def _columns(groups: Mapping[str, xr.Dataset], name: str) -> list[Column]:
         scale = f"$10^{{{power}}}$" if power else ""
         ticks = [posterior.coords[d].values[i] for d, i in zip(posterior.dims[2:], entry, strict=True)]
         label = axis_label(name, attrs, scale)
-        label += f"\n{', '.join(map(str, ticks))}" if ticks else ""
+        label += f"\n{', '.join(map(literal, ticks))}" if ticks else ""
         bounds = (attrs.get("lower", -math.inf) / 10.0**power, attrs.get("upper", math.inf) / 10.0**power)
         found.append(
             Column(flat[:, k] / 10.0**power, bounds, label, _prior(groups, name, power) if not entry else None)

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nuppl.report.canvas import BAND, BLUE, GREY, INK, LIGHT, Picture, figure, picture, tidy
-from nuppl.report.labels import plain, tex_label
+from nuppl.report.labels import literal, plain, tex_label
 
 __all__ = ["pulls"]
 
@@ -72,7 +72,7 @@ Row = tuple[str, float, float]
 
 def _rows(site: Pulls) -> Iterator[Row]:
     for entry, mean, sd in zip(site.entries, site.mean, site.sd, strict=True):
-        yield (f"{site.label}  {entry}" if entry else site.label), float(mean), float(sd)
+        yield (f"{site.label}  {literal(entry)}" if entry else site.label), float(mean), float(sd)
 
 
 def _list(rows: list[Row]) -> Picture:
@@ -92,7 +92,7 @@ def _column(axes: Any, rows: list[Row], length: int) -> None:
     axes.axvspan(-1.0, 1.0, color=LIGHT, lw=0)
     axes.axvline(0.0, color=GREY, lw=0.8)
     axes.errorbar(means, heights, xerr=widths, fmt="o", ms=4, color=BLUE, ecolor=BLUE, lw=1.6)
-    axes.set_yticks(heights, [row[0] for row in rows], fontsize=8.5)
+    axes.set_yticks(heights, [row[0] for row in rows], fontsize=9)
     axes.set_ylim(length - 0.4, -0.6)
     reach = max(1.6, float(np.abs(np.concatenate([means - widths, means + widths])).max(initial=0.0)) * 1.08)
     low, high = axes.get_xlim() if axes.get_autoscalex_on() is False else (-reach, reach)
@@ -118,7 +118,7 @@ def _band(site: Pulls) -> Picture:
     axes.tick_params(colors=INK)
     tidy(axes)
     drawn.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=10)
-    caption = f"{len(site.entries)} pulls of {site.label}: mean and width after the data against their constraint."
+    caption = f"{len(site.entries)} pulls: mean and width after the data against their constraint."
     return picture(drawn, f"Pulls: {plain(site.name)}", caption)
 
 

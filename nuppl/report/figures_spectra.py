@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from nuppl.report.canvas import BAND, BLUE, GREY, INK, LIGHT, Picture, figure, picture, tidy
-from nuppl.report.labels import plain
+from nuppl.report.labels import literal, plain
 
 __all__ = ["spectra"]
 
@@ -71,12 +71,21 @@ class Spectrum:
         return Panel(title, centers, data, errors, prediction, add(self.reference))
 
 
-def spectra(groups: Mapping[str, xr.Dataset], panels: Mapping[str, Sequence[str]]) -> list[Picture]:
-    """All figures of all binned data sites."""
-    return [drawn for spectrum in _spectra(groups) for drawn in _pictures(spectrum, panels)]
+def spectra(
+    groups: Mapping[str, xr.Dataset], panels: Mapping[str, Sequence[str]], reference: Mapping[str, float]
+) -> list[Picture]:
+    """All figures of all binned data sites.
+
+    Arguments:
+        groups: of a posterior.
+        panels: groups of entries whose spectra are added.
+        reference: the point that the reference expectation belongs to, for the caption.
+    """
+    point = ", ".join(f"{name} = {value:g}" for name, value in reference.items())
+    return [drawn for spectrum in _spectra(groups, point) for drawn in _pictures(spectrum, panels)]
 
 
-def _spectra(groups: Mapping[str, xr.Dataset]) -> Iterator[Spectrum]:
+def _spectra(groups: Mapping[str, xr.Dataset], point: str) -> Iterator[Spectrum]:
     constants, replicas = groups["constant_data"], groups.get("posterior_predictive", xr.Dataset())
     for key, observed in groups["observed_data"].data_vars.items():
         name = str(key)
@@ -90,7 +99,7 @@ def _spectra(groups: Mapping[str, xr.Dataset]) -> Iterator[Spectrum]:
             values.reshape(-1, *values.shape[2:]),
             np.asarray(constants[f"{name}_reference" if has_reference else f"{name}_expected"].values),
             np.asarray(constants[f"{name}_deviation"].values),
-            "the reference" if has_reference else "the posterior mean",
+            f"the reference, the expectation at {point}" if has_reference else "the reference, the posterior mean",
         )
 
 
@@ -145,13 +154,13 @@ def _draw(spectrum: Spectrum, panels: list[Panel], title: str) -> Picture:
 def _upper(axes: Any, panel: Panel) -> None:
     edges = _edges(panel.centers)
     _bands(axes, edges, panel.prediction, labels=("95 % of replicas", "68 % of replicas"))
-    axes.stairs(panel.reference, edges, color=GREY, lw=1.0, ls="--", label="divisor of the ratio")
+    axes.stairs(panel.reference, edges, color=GREY, lw=1.0, ls="--", label="reference")
     _points(axes, panel.centers, panel.data, panel.errors, label="data")
     axes.set_ylim(0.0, 1.1 * max(float((panel.data + panel.errors[1]).max()), float(panel.reference.max())))
     axes.set_xlim(edges[0], edges[-1])
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5), useMathText=True)
     axes.tick_params(labelbottom=False)
-    axes.set_title(panel.title, fontsize=11, loc="right")
+    axes.set_title(literal(panel.title), fontsize=11, loc="right")
     tidy(axes)
 
 

@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["axis_label", "html_label", "html_unit", "plain", "tex_label"]
+from matplotlib.mathtext import MathTextParser
+
+__all__ = ["axis_label", "html_label", "html_unit", "literal", "plain", "tex_label"]
 
 _NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
@@ -28,13 +30,28 @@ def tex_label(name: str, attrs: Mapping[str, Any]) -> str:
     label = str(attrs.get("label", ""))
     if not label or label == name.replace("_", r"\_"):
         return plain(name)
-    return f"${label}$"
+    return f"${label}$" if _is_mathtext(label) else plain(name)
+
+
+def _is_mathtext(label: str) -> bool:
+    """A label that matplotlib cannot read must not cost anyone a report."""
+    try:
+        MathTextParser("path").parse(f"${label}$")
+    except (ValueError, RuntimeError):
+        return False
+    return True
+
+
+def literal(text: Any) -> str:
+    """Text in a figure in which a dollar sign is a dollar sign."""
+    return str(text).replace("$", r"\$")
 
 
 def axis_label(name: str, attrs: Mapping[str, Any], scale: str = "") -> str:
     """Label, power of ten and unit for an axis."""
     unit = str(attrs.get("unit", ""))
-    tex_unit = rf"$\mathrm{{{unit}}}$" if "^" in unit or "_" in unit else unit
+    upright = rf"\mathrm{{{unit}}}".replace(" ", r"\ ")
+    tex_unit = f"${upright}$" if "^" in unit and _is_mathtext(upright) else literal(unit)
     inside = " ".join(part for part in (scale, tex_unit) if part)
     return tex_label(name, attrs) + (f" [{inside}]" if inside else "")
 

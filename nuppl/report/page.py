@@ -65,7 +65,7 @@ def _pictures(groups: Mapping[str, xr.Dataset], said: Mapping[str, Any]) -> dict
         shown = corner(groups, said["interest"])
         return {
             "corner": [shown] if shown else [],
-            "spectra": spectra(groups, said["panels"]),
+            "spectra": spectra(groups, said["panels"], said["reference"]),
             "pulls": pulls(groups),
         }
 

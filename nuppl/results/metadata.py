@@ -19,12 +19,14 @@ from typing import Any
 import xarray as xr
 
 import nuppl
+from nuppl.errors import InputError
 from nuppl.language.program import Program
 from nuppl.language.table import Site
 
 __all__ = ["describe_file", "describe_site", "metadata", "sha256", "source_file", "versions"]
 
-JSON_ATTRIBUTES = ("versions", "interest", "options", "fixed", "reference", "panels", "attrs", "notes")
+LISTS, MAPPINGS = ("interest", "notes"), ("versions", "options", "fixed", "reference", "panels", "attrs")
+TEXTS = ("created_at", "engine", "model", "model_file", "model_sha256", "docstring")
 
 
 def describe_file(
@@ -71,9 +73,30 @@ def describe_site(site: Site) -> dict[str, str | float | int]:
 
 
 def metadata(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
-    """The attributes of a result with JSON decoded."""
-    found = dict(groups["/"].attrs)
-    return {name: json.loads(value) if name in JSON_ATTRIBUTES else value for name, value in found.items()}
+    """The attributes of a result with JSON decoded.
+
+    Raises:
+        InputError: an attribute that is missing or is not what nuppl writes.
+    """
+    found: dict[str, Any] = dict(groups["/"].attrs)
+    kinds = {**dict.fromkeys(LISTS, list), **dict.fromkeys(MAPPINGS, dict), **dict.fromkeys(TEXTS, str)}
+    for name, kind in kinds.items():
+        value = found.get(name)
+        if kind is not str:
+            value = _decoded(value)
+        if not isinstance(value, kind):
+            raise InputError(
+                f"result: expected the attribute {name!r} as nuppl writes it, got {found.get(name)!r}; repeat the run"
+            )
+        found[name] = value
+    return found
+
+
+def _decoded(value: Any) -> Any:
+    try:
+        return json.loads(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def versions() -> dict[str, str]:

@@ -86,7 +86,7 @@ def _chi2(data: Tensor, mean: Tensor, variance: Tensor, n: int) -> Tensor:
     # An entry that cannot vary adds nothing where it is met, and everything where it is not.
     distance = (data - mean).square()
     terms = torch.where(distance == 0.0, 0.0, distance / variance)
-    return terms.flatten(1).sum(1).expand(n)
+    return terms.reshape(len(terms), -1).sum(1).expand(n)
 
 
 def _join(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

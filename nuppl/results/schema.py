@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nuppl.errors import InputError
@@ -126,7 +127,8 @@ def _predictive(program: Program, predictive: Predictive, shape: tuple[int, int]
 def _stats(draws: Draws, predictive: Predictive) -> xr.Dataset:
     values = dict(draws.stats)
     values.update({name: value.reshape(draws.shape) for name, value in predictive.discrepancy.items()})
-    return xr.Dataset({name: (("chain", "draw"), value.detach().numpy()) for name, value in values.items()})
+    variables = {name: (("chain", "draw"), value.detach().numpy()) for name, value in values.items()}
+    return xr.Dataset(variables, coords=_counted(("chain", "draw"), draws.shape))
 
 
 def _constants(program: Program, lanes: Values, predictive: Predictive) -> xr.Dataset:
@@ -157,8 +159,12 @@ def _dataset(program: Program, values: Values, leading: tuple[str, ...] = (), su
     coords = {name: np.asarray(axis.coords or range(axis.size)) for name, axis in axes.items()}
     if variables and leading:
         shape = next(iter(values.values())).shape
-        coords |= {dim: np.arange(size) for dim, size in zip(leading, shape, strict=False)}
+        coords |= _counted(leading, tuple(shape))
     return xr.Dataset(variables, coords=coords)
+
+
+def _counted(dims: tuple[str, ...], shape: tuple[int, ...]) -> dict[str, NDArray[np.int_]]:
+    return {dim: np.arange(size) for dim, size in zip(dims, shape, strict=False)}
 
 
 def _check_axes(site: Site, own: tuple[Axis, ...], known: dict[str, Axis], names: Mapping[str, Any]) -> None:

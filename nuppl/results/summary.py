@@ -41,6 +41,7 @@ class Summary:
     r_hat: float
     ess_bulk: float
     ess_tail: float
+    unit: str = ""
 
 
 def summarize(draws: Draws | xr.Dataset, effective_draws: float | None = None) -> list[Summary]:
@@ -74,7 +75,8 @@ def _rows(site: str, draws: xr.DataArray, limit: float) -> Iterator[Summary]:
     for entry in entries:
         coordinates = tuple(_coordinate(draws, dim, i) for dim, i in zip(draws.dims[2:], entry, strict=True))
         label = f"[{', '.join(map(str, coordinates))}]" if coordinates else ""
-        yield Summary(site + label, site, coordinates, *_moments(values[(..., *entry)], limit))
+        numbers = _moments(values[(..., *entry)], limit)
+        yield Summary(site + label, site, coordinates, *numbers, unit=str(draws.attrs.get("unit", "")))
 
 
 def _coordinate(draws: xr.DataArray, dim: Any, i: int) -> Any:
