@@ -115,14 +115,10 @@ def _divergences(evidence: Evidence) -> Iterator[Check]:
 def _pareto(evidence: Evidence) -> Iterator[Check]:
     if "pareto_k" in evidence.attrs:
         k = float(evidence.attrs["pareto_k"])
-        advice = (
-            "of the importance weights. Above the threshold the guide misses part of the posterior: use an exact engine"
-        )
+        advice = "shape of the largest weights. Above the threshold the guide misses part of the posterior: use another"
         yield Check("Pareto k", k, f"< {PARETO_K:g}", k < PARETO_K, advice)
     elif evidence.engine in APPROXIMATE:
-        advice = (
-            f"{evidence.engine} is an approximation that nothing has checked: use importance, or another exact engine"
-        )
+        advice = f"nothing has checked the approximation made by {evidence.engine}: use importance, or an exact engine"
         yield Check("Pareto k", math.nan, f"< {PARETO_K:g}", False, advice)
 
 

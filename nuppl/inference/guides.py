@@ -5,6 +5,8 @@ Proposals come in tiles with seeds of their own, so they do not depend on how ma
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +17,10 @@ from nuppl.language.density import CHUNK
 from nuppl.language.precision import seeded
 from nuppl.language.simulation import tile_seed, tiles
 
-__all__ = ["GaussianGuide", "Guide", "standard_normals"]
+__all__ = ["GaussianGuide", "Guide", "TailedGuide", "standard_normals"]
+
+TAIL = 5
+"""Degrees of freedom of the tails."""
 
 
 class Guide(Protocol):
@@ -48,6 +53,57 @@ class GaussianGuide:
         noise = standard_normals(n, len(self.loc), seed, stream)
         log_volume = self.scale_tril.diagonal().log().sum() + 0.5 * len(self.loc) * torch.tensor(2 * torch.pi).log()
         return self.loc + noise @ self.scale_tril.T, -0.5 * noise.square().sum(-1) - log_volume
+
+
+@dataclass(frozen=True)
+class TailedGuide:
+    """A multivariate normal in which a few coordinates have the tails of Student's t.
+
+    u_A = loc_A + L_AA t,   u_B = loc_B + L_BA t + L_BB z,   t_i ~ Student(nu), z ~ N(0, 1),
+
+    so the others keep their Gaussian given the few. Weights stay bounded where a posterior has longer tails than its
+    curvature at the mode says, and a thousand Gaussian nuisances cost nothing.
+
+    Attributes:
+        order: the coordinates with the few (A) first, shape (D,).
+        few: how many those are.
+        loc, scale_tril: in that order.
+    """
+
+    order: Tensor
+    few: int
+    loc: Tensor
+    scale_tril: Tensor
+
+    @classmethod
+    def around(cls, guide: GaussianGuide, columns: Sequence[int]) -> TailedGuide:
+        """The same location and scale, with tails in `columns`."""
+        chosen = set(columns)
+        order = torch.tensor([*columns, *(i for i in range(len(guide.loc)) if i not in chosen)])
+        rows = guide.scale_tril[order]
+        # Rows of a factor in another order are no longer triangular: R of its QR decomposition is, up to signs.
+        upper = torch.linalg.qr(rows.T).R
+        return cls(order, len(columns), guide.loc[order], (upper * upper.diagonal().sign()[:, None]).T)
+
+    def sample(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
+        """n draws and their log density."""
+        noise = standard_normals(n, len(self.loc) + TAIL, seed, stream)
+        noise, extra = noise[:, : len(self.loc)], noise[:, len(self.loc) :]
+        # A Student variable is a normal one over the root of a chi2 over nu, here one chi2 for all of the few.
+        few = noise[:, : self.few] / (extra.square().mean(-1, keepdim=True)).sqrt()
+        many = noise[:, self.few :]
+        u = torch.empty_like(noise)
+        u[:, self.order] = self.loc + torch.cat([few, many], dim=1) @ self.scale_tril.T
+        log_volume = self.scale_tril.diagonal().log().sum()
+        normal = -0.5 * many.square().sum(-1) - 0.5 * many.shape[1] * math.log(2.0 * math.pi)
+        return u, _student(few) + normal - log_volume
+
+
+def _student(t: Tensor) -> Tensor:
+    """Log density of the multivariate Student distribution at t with shape (n, d)."""
+    d = t.shape[1]
+    norm = math.lgamma(0.5 * (TAIL + d)) - math.lgamma(0.5 * TAIL) - 0.5 * d * math.log(TAIL * math.pi)
+    return norm - 0.5 * (TAIL + d) * torch.log1p(t.square().sum(-1) / TAIL)
 
 
 def standard_normals(n: int, dim: int, seed: int, stream: int) -> Tensor:

@@ -6,13 +6,13 @@ limit is near (Vehtari et al., arXiv:1507.02646). Each chain is an independent b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from nuppl.errors import unknown
-from nuppl.inference.guides import GaussianGuide, Guide
+from nuppl.inference.guides import GaussianGuide, Guide, TailedGuide
 from nuppl.inference.laplace import laplace_guide
 from nuppl.inference.settings import Settings
 from nuppl.inference.svi import svi_guide
@@ -27,13 +27,36 @@ from nuppl.typing import Progress, silent
 __all__ = ["GUIDES", "importance"]
 
 
+G_co = TypeVar("G_co", bound=Guide, covariant=True)
+
+
+class MakeGuide(Protocol[G_co]):
+    """Fits a guide to a posterior."""
+
+    def __call__(self, whitened: Whitened, settings: Settings, progress: Progress) -> G_co: ...
+
+
+MOST_TAILED = 8
+"""Tails in more coordinates than this would cost more efficiency than they guard."""
+
+
 def _prior_guide(whitened: Whitened, settings: Settings, progress: Progress) -> Guide:
     return GaussianGuide(torch.zeros(whitened.dim), torch.eye(whitened.dim))
 
 
-GUIDES: dict[str, Callable[[Whitened, Settings, Progress], Guide]] = {
-    "laplace": lambda whitened, settings, progress: laplace_guide(whitened, progress),
-    "svi": svi_guide,
+def _tailed(fit: MakeGuide[GaussianGuide]) -> MakeGuide[Guide]:
+    """With long tails in the interest: weights are then bounded where the posterior is wider than a Gaussian."""
+
+    def make(whitened: Whitened, settings: Settings, progress: Progress) -> Guide:
+        columns = whitened.layout.columns(whitened.program.interest)
+        return TailedGuide.around(fit(whitened, settings, progress), columns[:MOST_TAILED])
+
+    return make
+
+
+GUIDES: dict[str, MakeGuide[Guide]] = {
+    "laplace": _tailed(lambda whitened, settings, progress: laplace_guide(whitened, progress)),
+    "svi": _tailed(svi_guide),
     "prior": _prior_guide,
 }
 """Guides by name."""

@@ -50,7 +50,9 @@ def _series(k: int, theta: Tensor) -> Tensor:
     return total
 
 
-def node_phases(borders: Tensor, order: int, length: Tensor, splitting: Tensor) -> tuple[Tensor, Tensor]:
+def node_phases(
+    borders: Tensor, order: int, length: Tensor, splitting: Tensor, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
     """What cos and sin of twice the phase, 2 * 1.2669... dm2 L/E, are worth at the nodes of `ibd.segments`.
 
     Arguments:
@@ -58,6 +60,7 @@ def node_phases(borders: Tensor, order: int, length: Tensor, splitting: Tensor) 
         order: nodes per segment.
         length: baselines with shape (*,), in m.
         splitting: dm2 with a shape that broadcasts to (*,), in eV^2.
+        dtype: of the result; phases are reduced to one turn in float64 first, so float32 is good to 1e-6.
 
     Returns:
         cos and sin, each with shape (*, S * order).
@@ -65,9 +68,9 @@ def node_phases(borders: Tensor, order: int, length: Tensor, splitting: Tensor) 
     node, _ = gauss_legendre(order)
     middle, half = 0.5 * (borders[1:] + borders[:-1]), 0.5 * borders.diff()
     turns = (splitting * length)[..., None] * (OSCILLATION_PHASE / math.pi)
-    center = 2.0 * math.pi * (turns * middle).frac()
-    bessel = spherical_bessel(order, 2.0 * math.pi * turns * half)
-    legendre = _legendre(order, node)
+    center = (2.0 * math.pi * (turns * middle).frac()).to(dtype)
+    bessel = spherical_bessel(order, (2.0 * math.pi * turns * half).to(dtype))
+    legendre = _legendre(order, node.to(dtype))
     even = sum((2 * k + 1) * (-1) ** (k // 2) * bessel[k][..., None] * legendre[k] for k in range(0, order, 2))
     odd = sum((2 * k + 1) * (-1) ** (k // 2) * bessel[k][..., None] * legendre[k] for k in range(1, order, 2))
     cosine, sine = center.cos()[..., None], center.sin()[..., None]

@@ -153,7 +153,8 @@ def _dataset(program: Program, values: Values, leading: tuple[str, ...] = (), su
     for name, value in values.items():
         site = program.sites[name]
         own = site.axes[: value.dim() - len(leading)]
-        _check_axes(site, own, axes, values)
+        _check_axes(site, own, values)
+        axes |= {axis.name: axis for axis in own}
         array = value.detach().to(torch.float64).numpy()
         variables[name + suffix] = ((*leading, *(axis.name for axis in own)), array, describe_site(site))
     coords = {name: np.asarray(axis.coords or range(axis.size)) for name, axis in axes.items()}
@@ -167,16 +168,10 @@ def _counted(dims: tuple[str, ...], shape: tuple[int, ...]) -> dict[str, NDArray
     return {dim: np.arange(size) for dim, size in zip(dims, shape, strict=False)}
 
 
-def _check_axes(site: Site, own: tuple[Axis, ...], known: dict[str, Axis], names: Mapping[str, Any]) -> None:
+def _check_axes(site: Site, own: tuple[Axis, ...], names: Mapping[str, Any]) -> None:
     for axis in own:
         if axis.name in names or axis.name in ("chain", "draw"):
             raise InputError(
                 f"plate {axis.name!r} of site {site.name!r}: expected a name that no site has and that is not "
                 "'chain' or 'draw', since it becomes a dimension of the result; rename the plate"
-            )
-        before = known.setdefault(axis.name, axis)
-        if (before.size, before.coords) != (axis.size, axis.coords):
-            raise InputError(
-                f"plate {axis.name!r} of site {site.name!r}: expected the same coordinates wherever the name is used, "
-                f"got sizes {before.size} and {axis.size}; rename one of the plates"
             )

@@ -94,11 +94,13 @@ def _moments(values: NDArray[np.float64], limit: float) -> tuple[float, ...]:
 def _convergence(values: NDArray[np.float64], limit: float) -> tuple[float, float, float]:
     import arviz
 
-    if values.std() == 0.0:
+    if np.ptp(values) == 0.0:
         # A number that never moved has no R-hat; the verdict must not take it for a converged one.
         return math.nan, 0.0, 0.0
     # ArviZ wants two chains for R-hat; the halves of a single one are a fair test of drift.
     half = values.shape[1] // 2
     chains = values if len(values) > 1 else values[0, : 2 * half].reshape(2, half)
-    bulk, tail = (float(arviz.ess(values, method=method)) for method in ("bulk", "tail"))
-    return float(arviz.rhat(chains)), min(bulk, limit), min(tail, limit)
+    # Chains that are each stuck at a place of their own divide by zero: R-hat is then infinite, as it should be.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bulk, tail = (float(arviz.ess(values, method=method)) for method in ("bulk", "tail"))
+        return float(arviz.rhat(chains)), min(bulk, limit), min(tail, limit)

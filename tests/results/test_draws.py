@@ -71,8 +71,10 @@ def test_chains_that_disagree_are_seen_and_so_is_a_drift_in_one():
 
 
 def test_a_number_that_never_moved_has_no_r_hat():
-    row = summarize(Draws({"x": torch.ones(2, 100)}))[0]
+    row = summarize(Draws({"x": torch.full((2, 100), 0.3)}))[0]
     assert math.isnan(row.r_hat) and row.ess_bulk == 0.0
+    each = summarize(Draws({"x": torch.tensor([[0.3], [0.7]]).expand(2, 100)}))[0]
+    assert not each.r_hat < 100.0
 
 
 def test_draws_of_unequal_shape_are_refused():

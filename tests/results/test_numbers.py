@@ -19,7 +19,7 @@ from nuppl.results.numbers import format_interval, format_measurement, format_nu
         (1234.5, 56.7, "1234 ± 57"),
         (-0.5, 0.0996, "-0.50 ± 0.10"),
         (0.0, 1.0, "0.0 ± 1.0"),
-        (1e-6, 3e-3, "0.0000 ± 0.0030"),
+        (1e-6, 3e-3, "(0.0 ± 3.0)e-3"),
         (1.0, 0.0, "1 ± 0"),
         (math.nan, 1.0, "nan ± 1"),
     ],

@@ -67,7 +67,7 @@ def test_log_likelihood_is_the_density_of_the_data(groups, spectrum_draws):
     energy = torch.arange(10, dtype=torch.float64) * 0.5 + 1.0
     correction = 1e-4 * (shape[0] + shape[1] * energy + shape[2] * energy**2)
     mean = 400.0 * 1.02 * (1.0 - depth * torch.exp(-((energy - 3.0) ** 2))) * (1.0 + 0.01 * tilt + correction)
-    want = torch.distributions.Poisson(mean).log_prob(torch.tensor(400.0))
+    want = torch.distributions.Poisson(mean).log_prob(torch.tensor(400.0, dtype=torch.float64))
     got = groups["log_likelihood"]["counts"].sel(detector="far").values[1, 7]
     np.testing.assert_allclose(got, want, rtol=1e-12)
 
@@ -138,17 +138,16 @@ def test_a_single_string_coordinate_survives(tmp_path):
 
 @nuppl.model
 def clash():
-    x = nuppl.parameter("x", dist.Normal(0.0, 1.0))
     with nuppl.plate("x", 3, dim=-1):
+        x = nuppl.parameter("x", dist.Normal(0.0, 1.0))
         nuppl.observe("y", dist.Normal(x, 1.0), torch.zeros(3))
 
 
 @nuppl.model
-def two_sizes():
+def stolen():
     x = nuppl.parameter("x", dist.Normal(0.0, 1.0))
-    for size in (2, 3):
-        with nuppl.plate("bin", size, dim=-1):
-            nuppl.observe(f"y{size}", dist.Normal(x, 1.0), torch.zeros(size))
+    with nuppl.plate("draw", 3, dim=-1):
+        nuppl.observe("y", dist.Normal(x, 1.0), torch.zeros(3))
 
 
 @nuppl.model
@@ -159,7 +158,7 @@ def outside_its_domain():
 
 @pytest.mark.parametrize(
     ("model", "message"),
-    [(clash, "plate 'x' of site 'y': .*rename the plate"), (two_sizes, "got sizes 2 and 3")],
+    [(clash, "plate 'x' of site 'x': .*rename the plate"), (stolen, "plate 'draw' of site 'y': .*rename the plate")],
 )
 def test_names_that_cannot_share_a_file_are_refused(model, message):
     program = model.bind()
