@@ -12,7 +12,7 @@ from nuppl.cli.options import json_option, model_options, program_from, seed_opt
 from nuppl.cli.progress import reporting
 
 if TYPE_CHECKING:
-    from nuppl.optimize.fit import Fit
+    from nuppl.optimize.estimates import Fit
 
 __all__ = ["fit"]
 

@@ -5,7 +5,7 @@ r"""The prediction of Daya Bay from templates, for many points at once.
 
 with the templates of `dayabay_templates`, the features phi and variables xi of `dayabay_expansion`, and the exact
 functions u (relative change of an isotope's spectrum at a knot) and y (relative change of the fissions) of the pulls.
-Exact in the oscillation, the free spectrum correction, the efficiencies and the backgrounds, alone and together.
+With further neutrinos A(P, S) gets the terms of `dayabay_sterile`. Exact in the oscillation, the free spectrum correction, the efficiencies and the backgrounds, alone and together.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from nuppl.experiments import dayabay_expansion as expansion
 from nuppl.experiments.dayabay_exact import background, detector_scales, survival_by_lane
 from nuppl.experiments.dayabay_release import Release
 from nuppl.experiments.dayabay_sources import WITH_NONEQUILIBRIUM, fissions, isotope_errors
+from nuppl.experiments.dayabay_sterile import sterile_templates
 from nuppl.experiments.dayabay_systematics import Pulls, lanes_of
 from nuppl.experiments.dayabay_templates import Templates, basis, templates
 from nuppl.physics.oscillation import Mixing
@@ -41,8 +42,25 @@ def expected(release: Release, mixing: Mixing, pulls: Pulls) -> Tensor:
     spectra, crossed = _spectra(release, fold, burned, phi, values)
     relative = response * (1.0 + sources + spectra) + crossed
     efficiency = detector_scales(release, values)[0][..., None]
-    total = efficiency * _counts(fold, mixed, spectrum) * relative + background(release, values)
+    signal = _counts(fold, mixed, spectrum) * relative
+    if weights.shape[-1] > 3:
+        signal = signal - _sterile(release, (weights[..., 3:], splittings[..., 3:]), spectrum, relative, phi)
+    total = efficiency * signal + background(release, values)
     return total if total.ndim == 2 else total[..., None, None, :, :]
+
+
+def _sterile(
+    release: Release, terms: tuple[Tensor, Tensor], spectrum: Tensor, relative: Tensor, phi: Tensor
+) -> Tensor:
+    """What oscillation into further mass states takes away, with shape (*, D, E).
+
+    The response shifts it by the tables of the first of the new splittings, which the others equal to a few 1e-3 eV^2.
+    """
+    fold, table = templates(release), sterile_templates(release)
+    weights, splittings = terms
+    lost = (weights[..., None, None] * table.fraction(splittings)).sum(-3)
+    moved = (phi[..., None] * table.response(splittings[..., 0])).sum(-3)
+    return _project(spectrum, fold.counts[0]) * (lost * relative + weights.sum(-1)[..., None, None] * moved)
 
 
 def _project(coefficients: Tensor, template: Tensor) -> Tensor:

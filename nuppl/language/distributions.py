@@ -99,20 +99,24 @@ class Simulator(TorchDistribution):  # type: ignore[misc]
         """Draws with shape (*sample_shape, *batch, *event); failed lanes are NaN."""
         shape = torch.Size(sample_shape) + self.batch_shape
         flat = [p.detach().expand(shape).reshape(-1) for p in self.parameters]
+        errors: list[Exception] = []
         with torch.no_grad():
-            return self._draw(flat).reshape(shape + self.event_shape)
+            drawn = self._draw(flat, errors)
+        if errors and len(drawn) > 1 and bool(drawn.isnan().all()):
+            error = errors[-1]
+            raise InputError(f"simulator: every one of {len(drawn)} lanes failed, the last with: {error}") from error
+        return drawn.reshape(shape + self.event_shape)
 
-    def _draw(self, flat: list[Tensor]) -> Tensor:
+    def _draw(self, flat: list[Tensor], errors: list[Exception]) -> Tensor:
         count = len(flat[0])
         try:
             drawn = self.draw(*flat)
         except Exception as error:
+            errors.append(error)
             if count == 1:
                 return torch.full((1, *self.event_shape), torch.nan)
-            left, right = ([p[: count // 2] for p in flat], [p[count // 2 :] for p in flat])
-            drawn = torch.cat([self._draw(left), self._draw(right)])
-            if bool(drawn.isnan().all()):
-                raise InputError(f"simulator: every one of {count} lanes failed, the last with: {error}") from error
+            halves = [p[: count // 2] for p in flat], [p[count // 2 :] for p in flat]
+            return torch.cat([self._draw(half, errors) for half in halves])
         if drawn.shape != (count, *self.event_shape):
             raise InputError(
                 f"simulator: expected draws with shape {(count, *self.event_shape)}, got {tuple(drawn.shape)}"

@@ -8,7 +8,8 @@ belong to the experiment batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, SupportsIndex
+from numbers import Integral
+from typing import Any
 
 import torch
 from pyro.poutine.broadcast_messenger import BroadcastMessenger
@@ -68,7 +69,7 @@ def plate(name: str, coords: int | Sequence[Any] | torch.Tensor, *, dim: int) ->
     """
     if not BATCH_DIM < dim < 0:
         raise InputError(f"plate {name!r}: expected dim between -7 and -1 (the batch lives at -8), got {dim}")
-    if isinstance(coords, SupportsIndex) and not isinstance(coords, torch.Tensor):
+    if isinstance(coords, int | Integral):
         size, labels = int(coords), None
     else:
         labels = tuple(coords.tolist() if hasattr(coords, "tolist") else coords)

@@ -70,11 +70,12 @@ def node_phases(
     turns = (splitting * length)[..., None] * (OSCILLATION_PHASE / math.pi)
     center = (2.0 * math.pi * (turns * middle).frac()).to(dtype)
     bessel = spherical_bessel(order, (2.0 * math.pi * turns * half).to(dtype))
-    legendre = _legendre(order, node.to(dtype))
-    even = sum((2 * k + 1) * (-1) ** (k // 2) * bessel[k][..., None] * legendre[k] for k in range(0, order, 2))
-    odd = sum((2 * k + 1) * (-1) ** (k // 2) * bessel[k][..., None] * legendre[k] for k in range(1, order, 2))
-    cosine, sine = center.cos()[..., None], center.sin()[..., None]
-    return (cosine * even - sine * odd).flatten(-2), (sine * even + cosine * odd).flatten(-2)
+    cosine, sine = center.cos(), center.sin()
+    moments = [(2 * k + 1) * (-1) ** (k // 2) * bessel[k] for k in range(order)]
+    even = torch.stack([cosine * m if k % 2 == 0 else -sine * m for k, m in enumerate(moments)], dim=-1)
+    odd = torch.stack([sine * m if k % 2 == 0 else cosine * m for k, m in enumerate(moments)], dim=-1)
+    legendre = torch.stack(_legendre(order, node.to(dtype)))
+    return (even @ legendre).flatten(-2), (odd @ legendre).flatten(-2)
 
 
 def _legendre(count: int, x: Tensor) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """Smooth densities of draws for pictures, and the contours that enclose a share of the probability.
 
-A fine histogram is convolved with a Gaussian of Silverman's width (Density Estimation, 1986, eq. 3.31 and 4.14). At a
+A fine histogram is convolved with a Gaussian of Silverman's width (Density Estimation, 1986, eq. 3.28 and 4.14). At a
 bound of the parameter the convolution is reflected, so that no probability appears to leak out.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.signal import fftconvolve
 
 __all__ = ["Bounds", "contour_levels", "density_1d", "density_2d"]
 
@@ -20,7 +21,7 @@ MARGIN = 4.0
 
 def density_1d(values: Array, bounds: Bounds, points: int = 256) -> tuple[Array, Array]:
     """The density of draws with shape (n,): (grid, density), each with shape (points,)."""
-    width = _width(values, 0.9 * len(values) ** -0.2)
+    width = _width(values, 1.06 * len(values) ** -0.2)
     edges = _edges(values, width, bounds, points)
     histogram, _ = np.histogram(values, edges, density=True)
     return _middle(edges), gaussian_filter(histogram, width / (edges[1] - edges[0]), mode="reflect")
@@ -32,8 +33,25 @@ def density_2d(x: Array, y: Array, bounds: tuple[Bounds, Bounds], points: int = 
     edges = [_edges(v, w, b, points) for v, w, b in zip((x, y), widths, bounds, strict=True)]
     histogram, _, _ = np.histogram2d(x, y, edges, density=True)
     steps = [width / (edge[1] - edge[0]) for width, edge in zip(widths, edges, strict=True)]
-    smooth = gaussian_filter(histogram, steps, mode="reflect")
+    smooth = _convolved(histogram, steps, _correlation(x, y))
     return _middle(edges[0]), _middle(edges[1]), smooth.T
+
+
+def _correlation(x: Array, y: Array) -> float:
+    if x.std() == 0.0 or y.std() == 0.0:
+        return 0.0
+    # The kernel must stay wider than a point where two parameters are nearly one.
+    return float(np.clip(np.corrcoef(x, y)[0, 1], -0.995, 0.995))
+
+
+def _convolved(histogram: Array, steps: list[float], correlation: float) -> Array:
+    """Convolution with a Gaussian that shares the draws' correlation: an upright one would fatten a thin ellipse."""
+    reach = [max(1, round(MARGIN * step)) for step in steps]
+    u, v = np.meshgrid(*(np.arange(-r, r + 1) / max(s, 0.3) for r, s in zip(reach, steps, strict=True)), indexing="ij")
+    kernel = np.exp(-0.5 * (u * u - 2.0 * correlation * u * v + v * v) / (1.0 - correlation**2))
+    padded = np.pad(histogram, [(r, r) for r in reach], mode="symmetric")
+    smooth: Array = np.maximum(fftconvolve(padded, kernel / kernel.sum(), mode="valid"), 0.0)
+    return smooth
 
 
 def contour_levels(density: Array, masses: tuple[float, ...]) -> list[float]:

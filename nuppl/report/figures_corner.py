@@ -132,7 +132,7 @@ def _decorate(axes: Any, columns: list[Column]) -> None:
     for i in range(n):
         for j in range(i + 1):
             cell = axes[i, j]
-            cell.xaxis.set_major_locator(MaxNLocator(4, prune="both"))
+            cell.xaxis.set_major_locator(MaxNLocator(4, prune="both") if n > 1 else MaxNLocator(7))
             cell.tick_params(colors=INK, labelsize=9)
             if i == n - 1:
                 cell.set_xlabel(columns[j].label)

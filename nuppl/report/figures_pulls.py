@@ -62,9 +62,13 @@ def _sites(groups: Mapping[str, xr.Dataset]) -> Iterator[Pulls]:
 
 def _coordinates(draws: xr.DataArray, entry: tuple[int, ...]) -> str:
     return ", ".join(
-        str(draws.coords[dim].values[i]) if dim in draws.coords else str(i)
+        _shown(draws.coords[dim].values[i]) if dim in draws.coords else str(i)
         for dim, i in zip(draws.dims[2:], entry, strict=True)
     )
+
+
+def _shown(coordinate: Any) -> str:
+    return f"{coordinate:g}" if isinstance(coordinate, float) else str(coordinate)
 
 
 Row = tuple[str, float, float]

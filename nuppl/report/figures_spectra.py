@@ -23,6 +23,8 @@ __all__ = ["spectra"]
 
 Array = NDArray[np.float64]
 QUANTILES = (0.025, 0.15866, 0.5, 0.84134, 0.975)
+PRECISE = 0.5
+"""Ratios with larger errors than this do not set the range of the axis."""
 MOST = 16
 """Panels in one figure."""
 
@@ -156,7 +158,8 @@ def _upper(axes: Any, panel: Panel) -> None:
     _bands(axes, edges, panel.prediction, labels=("95 % of replicas", "68 % of replicas"))
     axes.stairs(panel.reference, edges, color=GREY, lw=1.0, ls="--", label="reference")
     _points(axes, panel.centers, panel.data, panel.errors, label="data")
-    axes.set_ylim(0.0, 1.1 * max(float((panel.data + panel.errors[1]).max()), float(panel.reference.max())))
+    tops = (panel.data + panel.errors[1], panel.reference, panel.prediction[-1])
+    axes.set_ylim(0.0, 1.08 * max(float(top.max()) for top in tops))
     axes.set_xlim(edges[0], edges[-1])
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5), useMathText=True)
     axes.tick_params(labelbottom=False)
@@ -170,13 +173,13 @@ def _lower(axes: Any, panel: Panel) -> None:
     _bands(axes, _edges(panel.centers), prediction)
     axes.axhline(1.0, color=GREY, lw=1.0, ls="--")
     _points(axes, panel.centers, data, errors)
-    shown = np.isfinite(data)
-    if shown.any():
-        # A last bin with a handful of events must not squeeze all others flat.
-        low = np.nanquantile(np.minimum(data - errors[0], prediction[0])[shown], 0.05)
-        high = np.nanquantile(np.maximum(data + errors[1], prediction[-1])[shown], 0.95)
-        low, high = min(low, 1.0), max(high, 1.0)
-        axes.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
+    # Bins with a handful of events must not squeeze all others flat.
+    precise = np.isfinite(data) & (errors.max(0) < PRECISE)
+    low, high = 0.0, 4.0
+    if precise.any():
+        low = min(1.0, np.quantile(np.minimum(data - errors[0], prediction[0])[precise], 0.05))
+        high = max(1.0, np.quantile(np.maximum(data + errors[1], prediction[-1])[precise], 0.95))
+    axes.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
     tidy(axes)
 
 

@@ -73,10 +73,11 @@ def html_label(name: str, attrs: Mapping[str, Any]) -> str:
     text = html.escape(label)
     for source, target in _SPACES.items():
         text = text.replace(source, target)
-    text = re.sub(r"\\(?:mathrm|text|mathit|rm|mathbf)\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\\(?:mathrm|text|mathit|rm|mathbf)(?=\{)", "", text)
     text = re.sub(r"\\([A-Za-z]+)\s?", _symbol, text)
-    text = re.sub(r"\^\{([^{}]*)\}|\^(\w)", lambda m: f"<sup>{m[1] or m[2]}</sup>", text)
+    text = re.sub(r"\^\{([^{}]*)\}|\^([^\W_])", lambda m: f"<sup>{m[1] or m[2]}</sup>", text)
     text = re.sub(r"_\{([^{}]*)\}|_(\w)", lambda m: f"<sub>{m[1] or m[2]}</sub>", text)
+    text = re.sub(r"\{([^{}]*)\}", r"\1", text)
     return html.escape(name) if re.search(r"[\\{}^]", text) else text.strip()
 
 

@@ -83,7 +83,7 @@ def _tables(
 
 
 def _check(check: Any) -> dict[str, Any]:
-    return {**vars(check), "value": pretty(format_number(check.value, 3))}
+    return {**vars(check), "value": pretty(format_number(check.value, 4))}
 
 
 def _facts(groups: Mapping[str, xr.Dataset], said: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:

@@ -22,6 +22,9 @@ ONE_SIGMA = (0.15865525393145707, 0.8413447460685429)
 """Quantiles that leave 68.27 % between them."""
 
 
+NUMBERS = ("mean", "sd", "median", "lower", "upper", "r_hat", "ess_bulk", "ess_tail")
+
+
 @dataclass(frozen=True)
 class Summary:
     """What is known of one number: a scalar site, or one entry of a vector."""
@@ -75,20 +78,25 @@ def _rows(site: str, draws: xr.DataArray, limit: float) -> Iterator[Summary]:
     for entry in entries:
         coordinates = tuple(_coordinate(draws, dim, i) for dim, i in zip(draws.dims[2:], entry, strict=True))
         label = f"[{', '.join(map(str, coordinates))}]" if coordinates else ""
-        numbers = _moments(values[(..., *entry)], limit)
-        yield Summary(site + label, site, coordinates, *numbers, unit=str(draws.attrs.get("unit", "")))
+        numbers = _numbers(values[(..., *entry)], limit)
+        yield Summary(site + label, site, coordinates, **numbers, unit=str(draws.attrs.get("unit", "")))
 
 
 def _coordinate(draws: xr.DataArray, dim: Any, i: int) -> Any:
-    return draws.coords[dim].values[i].item() if dim in draws.coords else i
+    if dim not in draws.coords:
+        return i
+    value = draws.coords[dim].values[i].item()
+    # 9.100000000000001 is 9.1 to every reader.
+    return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
-def _moments(values: NDArray[np.float64], limit: float) -> tuple[float, ...]:
+def _numbers(values: NDArray[np.float64], limit: float) -> dict[str, float]:
     if not np.isfinite(values).all():
-        return (math.nan,) * 8
+        return dict.fromkeys(NUMBERS, math.nan)
     median, lower, upper = np.quantile(values, (0.5, *ONE_SIGMA))
     sd = float(values.std(ddof=1)) if values.size > 1 else 0.0
-    return (float(values.mean()), sd, float(median), float(lower), float(upper), *_convergence(values, limit))
+    moments = (float(values.mean()), sd, float(median), float(lower), float(upper))
+    return dict(zip(NUMBERS, (*moments, *_convergence(values, limit)), strict=True))
 
 
 def _convergence(values: NDArray[np.float64], limit: float) -> tuple[float, float, float]:

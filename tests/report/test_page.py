@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 from nuppl.diagnostics.checks import Check
 from nuppl.diagnostics.verdict import Verdict
@@ -86,7 +87,8 @@ def test_the_page_is_the_same_every_time(groups, page, tmp_path):
 
 def test_a_bad_verdict_leads_the_page(groups, tmp_path):
     verdict = Verdict(False, (Check("Pareto k", 0.93, "< 0.7", False, "use an exact engine"),))
-    text = render(groups, tmp_path / "x.html", verdict=verdict).read_text()
+    short = {**groups, "posterior": groups["posterior"][["sin2_2theta13"]], "observed_data": xr.Dataset()}
+    text = render(short, tmp_path / "x.html", verdict=verdict).read_text()
     assert 'class="verdict bad"' in text and text.index("Do not trust") < text.index("Parameters of interest")
     assert "Pareto k: use an exact engine." in text
 
@@ -116,7 +118,7 @@ PROBE = """<script>addEventListener("load", () => {
   const images = [...document.images];
   document.title = "probe " + JSON.stringify({
     loaded: images.filter(i => i.complete && i.naturalWidth > 0).length,
-    overflow: document.documentElement.scrollWidth - innerWidth,
+    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     clipped: [...document.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth + 1).length,
   });
 });</script></body>"""

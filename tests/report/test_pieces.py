@@ -29,14 +29,23 @@ def test_no_probability_leaks_over_a_bound():
 
 
 @pytest.mark.parametrize("mass", [0.68, 0.90, 0.95])
-def test_contours_hold_their_share_of_normal_draws(mass):
+@pytest.mark.parametrize("correlation", [0.0, 0.6, -0.97])
+def test_contours_hold_their_share_of_normal_draws(mass, correlation):
     x, y = np.random.default_rng(3).normal(size=(2, 40_000))
+    y = correlation * x + np.sqrt(1.0 - correlation**2) * y
     gx, gy, density = density_2d(x, y, (OPEN, OPEN))
     (level,) = contour_levels(density, (mass,))
-    # The region of mass m of a standard normal pair is the disc of area -2 pi log(1 - m); smoothing widens it by 3 %.
+    # The region of mass m of a normal pair has the area -2 pi log(1 - m) sqrt(1 - rho^2); smoothing widens it by 3 %.
     area = (density >= level).sum() * (gx[1] - gx[0]) * (gy[1] - gy[0])
-    assert area == pytest.approx(-2.0 * np.pi * np.log(1.0 - mass), rel=0.08)
+    assert area == pytest.approx(-2.0 * np.pi * np.log(1.0 - mass) * np.sqrt(1.0 - correlation**2), rel=0.08)
     assert density.shape == (len(gy), len(gx))
+
+
+def test_pairs_at_a_bound_do_not_leak_either():
+    x, y = np.random.default_rng(4).normal(size=(2, 40_000))
+    gx, _, density = density_2d(np.abs(x), y, ((0.0, np.inf), OPEN))
+    near, far = density[:, 0].max(), density[:, np.searchsorted(gx, 0.4)].max()
+    assert near > far
 
 
 def test_poisson_errors_are_garwoods():

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import xarray as xr
 
 from nuppl.errors import InputError
 from nuppl.results.draws import Draws, effective_size, pareto_k
@@ -55,6 +56,15 @@ def test_vectors_come_entry_by_entry():
     rows = summarize(Draws({"x": draws}))
     assert [row.name for row in rows] == ["x[0]", "x[1]", "x[2]"]
     assert [round(row.mean) for row in rows] == [0, 1, 2]
+
+
+def test_entries_are_named_by_their_coordinates():
+    coords = {"detector": ["near", "far"], "energy": [9.1 + 2e-15, 9.5]}
+    values = xr.DataArray(normal(2, 20, 2, 2), dims=("chain", "draw", "detector", "energy"), coords=coords)
+    rows = summarize(xr.Dataset({"x": values.assign_attrs(unit="MeV")}))
+    assert [row.name for row in rows] == ["x[near, 9.1]", "x[near, 9.5]", "x[far, 9.1]", "x[far, 9.5]"]
+    assert rows[0].entry == ("near", 9.1) and rows[0].unit == "MeV"
+    assert rows[2].mean == pytest.approx(float(values.sel(detector="far")[..., 0].mean()))
 
 
 def test_repeated_draws_do_not_count_twice():

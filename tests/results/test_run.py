@@ -29,7 +29,7 @@ def test_nothing_appears_before_the_run_is_finished(tmp_path):
 
 def test_a_finished_run_is_only_replaced_when_asked_and_only_by_a_finished_one(tmp_path):
     path = finished(tmp_path / "reactor")
-    with pytest.raises(RunFolderError, match="holds a finished run.*--overwrite"):
+    with pytest.raises(RunFolderError, match=r"holds a finished run.*--overwrite"):
         RunFolder.create(path, {})
     RunFolder.create(path, {}, overwrite=True)
     assert (path / "report.html").read_text() == "first"

@@ -1,0 +1,172 @@
+"""From a minimum to what is reported: Hessian and MINOS errors in the parameters' own units, goodness of fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from nuppl.language.density import Natural
+from nuppl.language.program import Program
+from nuppl.optimize.deviance import deviance
+from nuppl.optimize.newton import Minimum, minimize
+from nuppl.optimize.objective import Objective
+from nuppl.optimize.profile import crossing
+from nuppl.typing import Progress
+
+__all__ = ["Estimate", "Fit", "conclude"]
+
+_EQUAL = 2e-3
+"""Minima closer than this in -2 log L count as one."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One fitted number.
+
+    Attributes:
+        value: at the minimum.
+        error: from the Hessian; NaN at a bound.
+        lower, upper: ends of the MINOS interval (68.3 %), NaN where MINOS was not asked for or did not converge.
+        unit: its unit.
+        at_bound: whether it is held at a bound of its support.
+    """
+
+    value: float
+    error: float
+    lower: float
+    upper: float
+    unit: str
+    at_bound: bool
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The result of a fit.
+
+    Attributes:
+        parameters: {name: estimate} for the interest, then all other latents entry by entry.
+        values: the best-fit point, {site: (*site)}.
+        covariance: of the interest in its own units with shape (I, I).
+        statistic: -2 log L against the saturated model where one exists, else -2 log L.
+        is_deviance: which of the two.
+        log_likelihood: at the minimum.
+        minima: -2 log L of the distinct minima above the best one, in ascending order.
+        converged: whether the best minimum converged and its Hessian is positive.
+        warnings: what a reader must know.
+    """
+
+    parameters: dict[str, Estimate]
+    values: dict[str, Tensor]
+    covariance: Tensor
+    statistic: float
+    is_deviance: bool
+    log_likelihood: float
+    minima: tuple[float, ...]
+    converged: bool
+    warnings: tuple[str, ...] = field(default=())
+
+
+def conclude(
+    program: Program, natural: Natural, objective: Objective, minima: Sequence[Minimum], minos: bool, progress: Progress
+) -> Fit:
+    """The result of a fit from its minima, the lowest first; starts again where MINOS sees a lower one."""
+    best = minima[0]
+    covariance, warnings = _covariance(objective, best)
+    columns = natural.layout.columns(program.interest)
+    ends, better = {}, None
+    for number, column in enumerate(columns if minos else []):
+        progress(number + 1, len(columns), "profile errors")
+        ends[column], better = _interval(objective, best, covariance, column, warnings, natural.layout.names())
+        if better is not None:
+            return conclude(program, natural, objective, [minimize(objective, better), *minima], minos, progress)
+    if not best.converged:
+        warnings.append("the minimum did not converge")
+    values = {name: value[0] for name, value in natural.values(best.point[None]).items()}
+    statistic, is_deviance = deviance(program, values)
+    heights = [2.0 * (minimum.value - best.value) for minimum in minima]
+    return Fit(
+        parameters=_estimates(program, natural, best, covariance, ends),
+        values=values,
+        covariance=_natural_covariance(natural, best, covariance, columns),
+        statistic=statistic,
+        is_deviance=is_deviance,
+        log_likelihood=-best.value,
+        minima=tuple(sorted({round(height, 2) for height in heights if height > _EQUAL})),
+        converged=best.converged and bool(covariance.isfinite().all()),
+        warnings=tuple(warnings),
+    )
+
+
+def _covariance(objective: Objective, best: Minimum) -> tuple[Tensor, list[str]]:
+    """Inverse Hessian; zero rows for coordinates at a bound."""
+    hessian, free = objective.hessian(best.point), ~best.at_bound
+    covariance = torch.zeros_like(hessian)
+    factor, failed = torch.linalg.cholesky_ex(hessian[free][:, free])
+    if int(failed) or not bool(factor.isfinite().all()):
+        factor = torch.linalg.cholesky(objective.curvature(best.point)[free][:, free])
+        warnings = ["the Hessian is not positive at the minimum: errors come from the Fisher information"]
+    else:
+        warnings = []
+    index = free.nonzero()[:, 0]
+    covariance[index[:, None], index[None]] = torch.cholesky_inverse(factor)
+    return covariance, warnings
+
+
+def _interval(
+    objective: Objective, best: Minimum, covariance: Tensor, column: int, warnings: list[str], names: list[str]
+) -> tuple[tuple[float, float], Tensor | None]:
+    if bool(best.at_bound[column]):
+        covariance = covariance.clone()
+        covariance[column, column] = 1.0 / objective.curvature(best.point)[column, column].clamp(min=1e-12)
+    ends = []
+    for direction in (-1, 1):
+        end = crossing(objective, best, covariance, column, direction)
+        if end.lower_minimum is not None:
+            return (math.nan, math.nan), end.lower_minimum
+        if not end.found:
+            warnings.append(f"MINOS did not converge for {names[column]} {'above' if direction > 0 else 'below'}")
+        ends.append(end.value if end.found else math.nan)
+    return (ends[0], ends[1]), None
+
+
+def _estimates(
+    program: Program, natural: Natural, best: Minimum, covariance: Tensor, ends: dict[int, tuple[float, float]]
+) -> dict[str, Estimate]:
+    names = natural.layout.names()
+    first = natural.layout.columns(program.interest)
+    order = first + [column for column in range(natural.dim) if column not in set(first)]
+    slopes = _slopes(natural, best.point)
+    sites = {c: program.latents[n] for n, b in natural.layout.blocks.items() for c in range(b.start, b.stop)}
+    return {
+        names[column]: Estimate(
+            value=_to_natural(natural, column, float(best.point[column])),
+            error=math.nan
+            if bool(best.at_bound[column])
+            else float(covariance[column, column].sqrt() * slopes[column]),
+            lower=_to_natural(natural, column, ends[column][0]) if column in ends else math.nan,
+            upper=_to_natural(natural, column, ends[column][1]) if column in ends else math.nan,
+            unit=sites[column].unit,
+            at_bound=bool(best.at_bound[column]),
+        )
+        for column in order
+    }
+
+
+def _to_natural(natural: Natural, column: int, z: float) -> float:
+    linear = float(natural.loc[column] + natural.scale[column] * z)
+    return math.exp(linear) if bool(natural.log[column]) else linear
+
+
+def _slopes(natural: Natural, point: Tensor) -> Tensor:
+    """d value / d z with shape (D,)."""
+    linear = natural.loc + natural.scale * point
+    return natural.scale * torch.where(natural.log, linear.exp(), 1.0)
+
+
+def _natural_covariance(natural: Natural, best: Minimum, covariance: Tensor, columns: list[int]) -> Tensor:
+    slopes = _slopes(natural, best.point)[columns]
+    return covariance[columns][:, columns] * slopes[:, None] * slopes[None]
