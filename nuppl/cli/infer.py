@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 import time
@@ -81,13 +82,13 @@ def _write(folder: Any, program: Any, draws: Any, seed: int, command: str) -> tu
     from nuppl.diagnostics.verdict import judge
     from nuppl.report.page import render
     from nuppl.results.schema import inferred
-    from nuppl.results.summary import summarize
+    from nuppl.results.summary import summarize_result
 
     groups = inferred(program, draws, seed)
     folder.save(groups)
-    rows = summarize(groups["posterior"], draws.attrs.get("effective_draws"))
+    rows = summarize_result(groups)
     verdict = judge(groups, rows)
-    render(groups, folder.report, command, verdict)
+    render(groups, folder.report, command, verdict, rows)
     shown = [row for row in rows if row.site in program.interest]
     return verdict, shown
 
@@ -96,12 +97,24 @@ def machine(rows: list[Summary], verdict: Verdict, attrs: Mapping[str, Any]) -> 
     """The result as JSON-ready numbers."""
     return {
         "parameters": {
-            row.name: {"value": row.mean, "error": row.sd, "lower": row.lower, "upper": row.upper} for row in rows
+            row.name: {
+                "value": row.mean,
+                "error": row.sd,
+                "lower": row.lower,
+                "upper": row.upper,
+                "unit": row.unit,
+            }
+            for row in rows
         },
         "statistic": attrs.get("log_evidence"),
-        "engine": dict(attrs),
+        "engine": {name: _number(value) for name, value in attrs.items()},
         "verdict": verdict.to_json(),
     }
+
+
+def _number(value: Any) -> Any:
+    """JSON has no infinities."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(rows: list[Summary], verdict: Verdict, attrs: Mapping[str, Any]) -> str:

@@ -20,12 +20,14 @@ def report(run: Path, out: Path | None) -> int:
     from nuppl.diagnostics.verdict import judge
     from nuppl.report.page import render
     from nuppl.results.storage import load
+    from nuppl.results.summary import summarize_result
 
     file = result_file(run)
     groups = load(file)
     target = out or file.with_name("report.html")
     settings = file.with_name("run.json")
     command = json.loads(settings.read_text())["command"] if settings.is_file() else ""
-    render(groups, target, command, judge(groups))
+    rows = summarize_result(groups)
+    render(groups, target, command, judge(groups, rows), rows)
     click.echo(str(target))
     return 0

@@ -51,9 +51,9 @@ def _contents(said: dict[str, Any], held: dict[str, dict[str, list[Any]]]) -> st
 def _posterior(groups: dict[str, Any], said: dict[str, Any], as_json: bool) -> int:
     from nuppl.cli.infer import NOT_TRUSTED, machine, table
     from nuppl.diagnostics.verdict import judge
-    from nuppl.results.summary import summarize
+    from nuppl.results.summary import summarize_result
 
-    rows = summarize(groups["posterior"], said["attrs"].get("effective_draws"))
+    rows = summarize_result(groups)
     verdict = judge(groups, rows)
     shown = [row for row in rows if row.site in said["interest"]]
     if as_json:

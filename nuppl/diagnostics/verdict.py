@@ -12,7 +12,7 @@ import xarray as xr
 from nuppl.diagnostics.checks import Check, Evidence, all_checks
 from nuppl.errors import InputError
 from nuppl.results.metadata import metadata
-from nuppl.results.summary import Summary, summarize
+from nuppl.results.summary import Summary, summarize_result
 
 __all__ = ["Verdict", "judge"]
 
@@ -59,7 +59,7 @@ def judge(groups: Mapping[str, xr.Dataset], rows: Sequence[Summary] | None = Non
     said = metadata(groups)
     attrs, interest = said["attrs"], said["interest"]
     if rows is None:
-        rows = summarize(groups["posterior"], attrs.get("effective_draws"))
+        rows = summarize_result(groups)
     evidence = Evidence(
         groups=groups,
         interest=[row for row in rows if row.site in interest],

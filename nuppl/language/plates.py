@@ -30,33 +30,35 @@ class Frame(CondIndepStackFrame):  # type: ignore[misc]
     """An entered plate, with its coordinates riding along."""
 
     coords: tuple[Any, ...] | None = None
+    unit: str = ""
 
     def renamed(self, name: str) -> Frame:
         """The same axis under another name."""
         frame = Frame(name, self.dim, self.size, self.counter)
-        frame.coords = self.coords
+        frame.coords, frame.unit = self.coords, self.unit
         return frame
 
 
 class _Plate(IndepMessenger):  # type: ignore[misc]
-    def __init__(self, name: str, size: int, dim: int, coords: tuple[Any, ...] | None = None) -> None:
+    def __init__(self, name: str, size: int, dim: int, coords: tuple[Any, ...] | None = None, unit: str = "") -> None:
         super().__init__(name, size, dim)
-        self.coords = coords
+        self.coords, self.unit = coords, unit
 
     def _process_message(self, msg: Any) -> None:
         frame = Frame(self.name, self.dim, self.size, self.counter)
-        frame.coords = self.coords
+        frame.coords, frame.unit = self.coords, self.unit
         msg["cond_indep_stack"] = (frame, *msg["cond_indep_stack"])
         BroadcastMessenger._pyro_sample(msg)
 
 
-def plate(name: str, coords: int | Sequence[Any] | torch.Tensor, *, dim: int) -> _Plate:
+def plate(name: str, coords: int | Sequence[Any] | torch.Tensor, *, dim: int, unit: str = "") -> _Plate:
     """An axis of independent sites.
 
     Arguments:
         name: becomes a dimension of the results.
         coords: a size, or one coordinate (number or string) per entry.
         dim: the axis, counted from the right, -1 to -7.
+        unit: of the coordinates.
 
     Raises:
         InputError: an empty axis, or a `dim` outside -7..-1.
@@ -76,7 +78,7 @@ def plate(name: str, coords: int | Sequence[Any] | torch.Tensor, *, dim: int) ->
         size = len(labels)
     if size < 1:
         raise InputError(f"plate {name!r}: expected at least one entry, got {size}")
-    return _Plate(name, size, dim, labels)
+    return _Plate(name, size, dim, labels, unit)
 
 
 def lanes(size: int) -> _Plate:

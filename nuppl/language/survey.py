@@ -127,7 +127,10 @@ def _with(site: Site, **changes: Any) -> Site:
 
 def _axes(msg: Any) -> tuple[tuple[Axis, ...], tuple[int, ...]]:
     frames = sorted((f for f in msg["cond_indep_stack"] if f.dim is not None), key=lambda frame: frame.dim)
-    plates = [Axis(f.name, f.size, f.dim, f.coords if isinstance(f, Frame) else None) for f in frames]
+    plates = [
+        Axis(f.name, f.size, f.dim, f.coords, f.unit) if isinstance(f, Frame) else Axis(f.name, f.size, f.dim, None)
+        for f in frames
+    ]
     shape = tuple(msg["fn"].batch_shape)
     named = {plate.dim for plate in plates}
     for dim in range(-len(shape), 0):

@@ -22,6 +22,7 @@ class Axis:
     size: int
     dim: int | None
     coords: tuple[Any, ...] | None
+    unit: str = ""
 
 
 @dataclass(frozen=True)

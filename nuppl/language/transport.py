@@ -149,11 +149,8 @@ def _bijected(fn: Any) -> Transport:
         raise InputError(f"the support {fn.support} of {type(fn).__name__} cannot be mapped to the reals") from error
 
     def log_density(u: Tensor, value: Tensor) -> Tensor:
-        jacobian = bijection.log_abs_det_jacobian(u, value)
-        # A map of single numbers leaves the event's own axes to be summed.
-        extra = len(fn.event_shape) - bijection.codomain.event_dim
-        jacobian = jacobian.sum(tuple(range(-extra, 0))) if extra else jacobian
-        return fn.log_prob(value) + jacobian  # type: ignore[no-any-return]
+        # The support knows the event, so its map has summed the event's axes.
+        return fn.log_prob(value) + bijection.log_abs_det_jacobian(u, value)  # type: ignore[no-any-return]
 
     shape = bijection.inverse_shape(fn.batch_shape + fn.event_shape)[len(fn.batch_shape) :]
     return Transport(bijection, bijection.inv, log_density, torch.Size(shape), exact=False)

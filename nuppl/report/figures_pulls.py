@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nuppl.report.canvas import BAND, BLUE, GREY, INK, LIGHT, Picture, figure, picture, tidy
-from nuppl.report.labels import literal, plain, tex_label
+from nuppl.report.labels import axis_name, literal, plain, tex_label
 
 __all__ = ["pulls"]
 
@@ -131,5 +131,5 @@ def _abscissa(site: Pulls) -> tuple[Array, str]:
     if len(dims) == 1 and np.issubdtype(site.draws.coords[dims[0]].dtype, np.number):
         along = np.asarray(site.draws.coords[dims[0]].values, dtype=np.float64)
         if (np.diff(along) > 0).all():
-            return along, plain(dims[0])
+            return along, axis_name(site.draws.coords[dims[0]])
     return np.arange(len(site.entries), dtype=np.float64), f"entry ({', '.join(plain(dim) for dim in dims)})"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from nuppl.report.canvas import BAND, BLUE, GREY, INK, LIGHT, Picture, figure, picture, tidy
-from nuppl.report.labels import literal, plain
+from nuppl.report.labels import axis_name, literal, plain
 
 __all__ = ["spectra"]
 
@@ -143,7 +143,7 @@ def _draw(spectrum: Spectrum, panels: list[Panel], title: str) -> Picture:
             upper.set_ylabel(f"{unit} per bin")
             lower.set_ylabel("ratio")
         if i + columns >= len(panels):
-            lower.set_xlabel(plain(str(spectrum.observed.dims[-1])))
+            lower.set_xlabel(axis_name(spectrum.observed.coords[spectrum.observed.dims[-1]]))
     handles, labels = drawn.axes[0].get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=10)
     caption = (

@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import xarray as xr
 from matplotlib.mathtext import MathTextParser
 
-__all__ = ["axis_label", "html_label", "html_unit", "literal", "plain", "tex_label"]
+__all__ = ["axis_label", "axis_name", "html_label", "html_unit", "literal", "plain", "tex_label"]
 
 _NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
@@ -23,6 +24,12 @@ _SPACES = {r"\,": " ", r"\;": " ", r"\ ": " ", r"\_": "_", r"\%": "%", "~": " "}
 def plain(name: str) -> str:
     """A site or plate name as words."""
     return name.replace("_", " ")
+
+
+def axis_name(coordinate: xr.DataArray) -> str:
+    """The label of an axis along a coordinate: `prompt energy [MeV]`."""
+    unit = coordinate.attrs.get("unit", "")
+    return plain(str(coordinate.name)) + (f" [{unit}]" if unit else "")
 
 
 def tex_label(name: str, attrs: Mapping[str, Any]) -> str:

@@ -161,7 +161,10 @@ def _dataset(program: Program, values: Values, leading: tuple[str, ...] = (), su
     if variables and leading:
         shape = next(iter(values.values())).shape
         coords |= _counted(leading, tuple(shape))
-    return xr.Dataset(variables, coords=coords)
+    dataset = xr.Dataset(variables, coords=coords)
+    for name, axis in axes.items():
+        dataset.coords[name].attrs["unit"] = axis.unit
+    return dataset
 
 
 def _counted(dims: tuple[str, ...], shape: tuple[int, ...]) -> dict[str, NDArray[np.int_]]:

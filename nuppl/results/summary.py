@@ -6,7 +6,7 @@ R-hat and effective draws are the rank-normalised ones of Vehtari et al. (arXiv:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nuppl.results.draws import Draws
+from nuppl.results.metadata import metadata
 
-__all__ = ["Summary", "summarize"]
+__all__ = ["Summary", "summarize", "summarize_result"]
 
 ONE_SIGMA = (0.15865525393145707, 0.8413447460685429)
 """Quantiles that leave 68.27 % between them."""
@@ -61,6 +62,13 @@ def summarize(draws: Draws | xr.Dataset, effective_draws: float | None = None) -
         draws = _dataset(draws)
     limit = math.inf if effective_draws is None else float(effective_draws)
     return [row for site in draws.data_vars for row in _rows(str(site), draws[site], limit)]
+
+
+def summarize_result(groups: Mapping[str, xr.Dataset]) -> list[Summary]:
+    """The summary of a result's posterior, empty where it has none."""
+    if "posterior" not in groups:
+        return []
+    return summarize(groups["posterior"], metadata(groups)["attrs"].get("effective_draws"))
 
 
 def _dataset(draws: Draws) -> xr.Dataset:

@@ -91,6 +91,8 @@ def test_a_bad_lane_becomes_minus_infinity_is_counted_and_hurts_no_other():
     assert density[1] == -torch.inf and whitened.failures == 2
     good = Whitened(fragile.bind()).log_prob(u[::2].detach())
     assert torch.equal(density[::2], good)
+    whitened.log_prob(u[:2])
+    assert whitened.failures == 3, "counted over all calls"
     (slope,) = torch.autograd.grad(density[density.isfinite()].sum(), u)
     assert slope[::2].isfinite().all() and (slope[::2] != 0.0).all()
     assert not fragile.bind().terms({"a": torch.tensor([-1.0])}).data.isnan().any()
