@@ -6,14 +6,14 @@ limit is near (Vehtari et al., arXiv:1507.02646). Each chain is an independent b
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from nuppl.errors import unknown
-from nuppl.inference.guides import GaussianGuide, Guide, TailedGuide
-from nuppl.inference.laplace import laplace_guide
+from nuppl.inference.guides import GaussianGuide, Guide, SplitGuide
+from nuppl.inference.ridge import MOST, ridge_guide
 from nuppl.inference.settings import Settings
 from nuppl.inference.svi import svi_guide
 from nuppl.inference.weights import collect, evidence, log_weights
@@ -27,36 +27,18 @@ from nuppl.typing import Progress, silent
 __all__ = ["GUIDES", "importance"]
 
 
-G_co = TypeVar("G_co", bound=Guide, covariant=True)
-
-
-class MakeGuide(Protocol[G_co]):
-    """Fits a guide to a posterior."""
-
-    def __call__(self, whitened: Whitened, settings: Settings, progress: Progress) -> G_co: ...
-
-
-MOST_TAILED = 8
-"""Tails in more coordinates than this would cost more efficiency than they guard."""
-
-
 def _prior_guide(whitened: Whitened, settings: Settings, progress: Progress) -> Guide:
     return GaussianGuide(torch.zeros(whitened.dim), torch.eye(whitened.dim))
 
 
-def _tailed(fit: MakeGuide[GaussianGuide]) -> MakeGuide[Guide]:
-    """With long tails in the interest: weights are then bounded where the posterior is wider than a Gaussian."""
-
-    def make(whitened: Whitened, settings: Settings, progress: Progress) -> Guide:
-        columns = whitened.layout.columns(whitened.program.interest)
-        return TailedGuide.around(fit(whitened, settings, progress), columns[:MOST_TAILED])
-
-    return make
+def _svi_guide(whitened: Whitened, settings: Settings, progress: Progress) -> Guide:
+    columns = whitened.layout.columns(whitened.program.interest)
+    return SplitGuide.around(svi_guide(whitened, settings, progress), columns[:MOST])
 
 
-GUIDES: dict[str, MakeGuide[Guide]] = {
-    "laplace": _tailed(lambda whitened, settings, progress: laplace_guide(whitened, progress)),
-    "svi": _tailed(svi_guide),
+GUIDES: dict[str, Callable[[Whitened, Settings, Progress], Guide]] = {
+    "laplace": ridge_guide,
+    "svi": _svi_guide,
     "prior": _prior_guide,
 }
 """Guides by name."""

@@ -21,10 +21,12 @@ from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.optimize.newton import Minimum, minimize
 from nuppl.optimize.objective import Objective, whitened_objective
-from nuppl.results.draws import Draws
+from nuppl.results.draws import Draws, effective_size
 from nuppl.typing import Progress, silent
 
 __all__ = ["laplace", "laplace_guide"]
+
+_PILOT, _PILOT_STREAM = 512, 1 << 23
 
 
 @double_precision()
@@ -48,13 +50,24 @@ def laplace_guide(whitened: Whitened, progress: Progress = silent) -> GaussianGu
     progress(0, 2, "mode")
     mode = _mode(whitened, objective)
     progress(1, 2, "curvature")
-    hessian = objective.hessian(mode.point)
-    try:
-        return GaussianGuide.from_precision(mode.point, hessian)
-    except RuntimeError:  # LinAlgError: not positive
-        return GaussianGuide.from_precision(mode.point, objective.curvature(mode.point))
-    finally:
-        progress(2, 2, "curvature")
+    guides = []
+    for precision in (objective.hessian(mode.point), objective.curvature(mode.point)):
+        try:
+            guides.append(GaussianGuide.from_precision(mode.point, precision))
+        except RuntimeError:  # LinAlgError: not positive
+            continue
+    progress(2, 2, "curvature")
+    return max(guides, key=lambda guide: _pilot(whitened, guide))
+
+
+def _pilot(whitened: Whitened, guide: GaussianGuide) -> float:
+    """The effective size of a few draws.
+
+    The exact Hessian is the better guide where the posterior is smooth; where the likelihood has kinks, as binned
+    responses do, its value at one point says little and the Fisher information wins.
+    """
+    u, log_q = guide.sample(_PILOT, 0, _PILOT_STREAM)
+    return effective_size(log_weights(whitened, u, log_q))
 
 
 def _mode(whitened: Whitened, objective: Objective) -> Minimum:

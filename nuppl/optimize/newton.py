@@ -17,6 +17,10 @@ from nuppl.optimize.objective import Objective
 
 __all__ = ["Minimum", "minimize"]
 
+_PATIENCE, _STALL, _KINK = 4, 1e-4, 1e-3
+"""At a kink, as binned responses have, the gradient jumps and no step ever looks like the last one: four steps in a row
+that gain less than 1e-4 each end the search, converged if less than 1e-3 seems left to gain (0.04 of an error)."""
+
 _LENGTHS = 2.0 ** -torch.arange(0, 12, dtype=torch.float64)
 
 
@@ -46,7 +50,7 @@ def minimize(
     start: Tensor,
     *,
     held: Tensor | None = None,
-    tolerance: float = 1e-7,
+    tolerance: float = 5e-5,
     max_steps: int = 100,
 ) -> Minimum:
     """The minimum next to `start`.
@@ -60,10 +64,10 @@ def minimize(
     """
     point = start.clamp(objective.lower, objective.upper)
     held = torch.zeros(objective.dim, dtype=torch.bool) if held is None else held
-    damping, decrease, steps = 0.0, float("inf"), 0
+    damping, decrease, steps, stalled = 0.0, float("inf"), 0, 0
     value, gradient = objective.gradient(point)
     pinned = held
-    while steps < max_steps:
+    while steps < max_steps and stalled < _PATIENCE:
         steps += 1
         pinned = held | _outward(objective, point, gradient)
         direction, decrease = _step(objective.curvature(point), gradient, ~pinned, damping)
@@ -75,12 +79,14 @@ def minimize(
         if not float(values[best]) < float(value):
             if damping > 1e8:
                 break
-            damping = max(10.0 * damping, 1e-3)
+            damping, stalled = max(10.0 * damping, 1e-3), stalled + int(decrease < _KINK)
             continue
         damping = 0.0 if best < 2 else max(damping, 1e-3)
+        stalled = stalled + 1 if float(value) - float(values[best]) < _STALL else 0
         point = candidates[best]
         value, gradient = objective.gradient(point)
-    return Minimum(point, float(value), decrease, decrease < tolerance, pinned & ~held, steps)
+    converged = decrease < tolerance or (stalled >= _PATIENCE and decrease < _KINK)
+    return Minimum(point, float(value), decrease, converged, pinned & ~held, steps)
 
 
 def _outward(objective: Objective, point: Tensor, gradient: Tensor) -> Tensor:
