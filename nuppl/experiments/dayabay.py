@@ -12,9 +12,9 @@ Data: Zenodo 17587229 (CC-BY-4.0), package dayabay-data-official; analysis: Phys
 | dayabay_systematics | pulls, their plates                                                 |
 | dayabay_sources     | fissions, spectra, flux at the detectors                            |
 | dayabay_exact       | the prediction with every systematic as it is: the reference        |
-| dayabay_expansion   | the response as a polynomial in nine variables                      |
-| dayabay_templates   | all of it folded once                                               |
-| dayabay_linear      | the prediction from templates                                       |
+| dayabay_chain       | the response for many points at once                                |
+| dayabay_templates   | flux and cross section folded in fine bins                          |
+| dayabay_folded      | the prediction from templates                                       |
 | dayabay_sterile     | templates for a fourth neutrino                                     |
 
 Differences from the official model (dayabay-model 1.7.1): the quadrature is converged; the free spectrum correction is
@@ -28,7 +28,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from nuppl.errors import unknown
-from nuppl.experiments import dayabay_exact, dayabay_linear
+from nuppl.experiments import dayabay_exact, dayabay_folded
 from nuppl.experiments.dayabay_release import Release, load
 from nuppl.experiments.dayabay_systematics import Pulls, pulls, solar
 from nuppl.physics.oscillation import Mixing
@@ -56,7 +56,7 @@ def expected(release: Release, mixing: Mixing, pulls: Pulls, response: str = "te
         return dayabay_exact.expected(release, mixing, pulls)
     if response != "templates":
         raise unknown("response", response, ("templates", "exact"))
-    counts = dayabay_linear.expected(release, mixing, pulls)
+    counts = dayabay_folded.expected(release, mixing, pulls)
     if counts.ndim == 2 and bool(counts.isnan().any()):
         return dayabay_exact.expected(release, mixing, pulls)
     return counts

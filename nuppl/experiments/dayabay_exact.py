@@ -22,7 +22,16 @@ from nuppl.physics.filon import node_phases
 from nuppl.physics.oscillation import Mixing, survival_terms
 from nuppl.units import OSCILLATION_PHASE
 
-__all__ = ["background", "deposited", "detector_scales", "expected", "response_matrices", "response_matrix", "sin2", "survival_by_lane"]
+__all__ = [
+    "background",
+    "deposited",
+    "detector_scales",
+    "expected",
+    "response_matrices",
+    "response_matrix",
+    "sin2",
+    "survival_by_lane",
+]
 
 
 def expected(release: Release, mixing: Mixing, pulls: Pulls, order: int | tuple[int, int] = 3) -> Tensor:
@@ -87,7 +96,7 @@ def response_matrices(release: Release, values: Mapping[str, Tensor]) -> Tensor:
 
 
 def response_matrix(release: Release, scale: Tensor, loss: Tensor, nonlinearity: Tensor, resolution: Tensor) -> Tensor:
-    """The same for energy scales (*,), pulls of the vessel (*,), of the non-linearity (*, 4), of the resolution (*, 3)."""
+    """The same for scales (*,) and pulls of the vessel (*,), the non-linearity (*, 4) and the resolution (*, 3)."""
     edges = release.fine_edges
     moved = response.energy_loss(release.vessel, 1.0 + release.relative_errors["energy_loss"] * loss)
     visible = release.visible_energy[0] + nonlinearity @ release.visible_energy[1:]

@@ -10,16 +10,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from nuppl.errors import InputError
+from nuppl.experiments.dayabay_files import Files
 from nuppl.physics import response
 from nuppl.units import ELEMENTARY_CHARGE
 
@@ -33,7 +31,7 @@ HALLS = ("EH1", "EH2", "EH3")
 PERIODS = ("6AD", "8AD", "7AD")
 _PERIOD_BIT = {"6AD": 0b001, "8AD": 0b010, "7AD": 0b100}
 _DAY = 86_400.0
-_SECONDS_MEV = 1e3 / ELEMENTARY_CHARGE  # GW in MeV/s
+_GIGAWATT = 1e3 / ELEMENTARY_CHARGE  # in MeV/s
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +87,12 @@ def load() -> Release:
     Raises:
         InputError: the data package is not installed.
     """
-    files = _Files(_folder())
+    files = Files()
     edges = files.column("final_erec_bin_edges.tsv")
     fine = torch.linspace(0.0, 12.0, 241, dtype=torch.float64)
     rebin = response.rebinning(fine, edges)
     active, live, thermal, accidentals = _exposure(files)
+    counts, errors = _backgrounds(files, rebin, live, accidentals)
     spectrum_energy, spectra = files.table("reactor_antineutrino_spectra_hm", ISOTOPES)
     return Release(
         detectors=DETECTORS,
@@ -110,7 +109,7 @@ def load() -> Release:
         efficiency=files.value("detector_efficiency", "efficiency"),
         fission_fractions=files.vector("reactor_fission_fractions", "fission_fractions", ISOTOPES),
         energy_per_fission=files.vector("reactor_energy_per_fission", "energy_per_fission", ISOTOPES),
-        nominal_power=files.value("reactor_thermal_power_nominal", "nominal_thermal_power") * _SECONDS_MEV,
+        nominal_power=files.value("reactor_thermal_power_nominal", "nominal_thermal_power") * _GIGAWATT,
         spectrum_energy=spectrum_energy,
         spectra=spectra,
         spectra_correlated=files.table("reactor_antineutrino_spectra_hm_uncertainties", ISOTOPES, "corr_")[1],
@@ -121,7 +120,8 @@ def load() -> Release:
         vessel=torch.from_numpy(files.arrays("detector_iav_matrix")["iav_matrix"].copy()),
         **_scintillator(files),
         resolution=_resolution(files),
-        **_backgrounds(files, rebin, live, accidentals),
+        backgrounds=counts,
+        background_errors=errors,
         correlations=_correlations(files),
         relative_errors=_relative_errors(files),
         solar={
@@ -131,58 +131,11 @@ def load() -> Release:
     )
 
 
-def _folder() -> Path:
-    try:
-        import dayabay_data_official
-    except ImportError as error:
-        raise InputError(
-            "the Daya Bay data were not found: install the package dayabay-data-official (version 1.0.1)"
-        ) from error
-    return Path(str(dayabay_data_official.__file__)).parent / "data" / "npz"
-
-
-class _Files:
-    """Readers for the three kinds of file in the release."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def arrays(self, name: str) -> Any:
-        return np.load(self.folder / f"{name}.npz", allow_pickle=False)
-
-    def column(self, name: str) -> Tensor:
-        return torch.from_numpy(np.loadtxt(self.folder / "parameters" / name, skiprows=1))
-
-    def table(self, name: str, keys: tuple[str, ...], prefix: str = "") -> tuple[Tensor, Tensor]:
-        """Abscissae (n,) and one row per key (len(keys), n)."""
-        tables = [self.arrays(name)[prefix + key] for key in keys]
-        rows = np.stack([table[table.dtype.names[1]] for table in tables])
-        return torch.from_numpy(tables[0][tables[0].dtype.names[0]].copy()), torch.from_numpy(rows)
-
-    def parameters(self, file: str) -> Any:
-        return yaml.safe_load((self.folder / "parameters" / f"{file}.yaml").read_text(encoding="utf-8"))
-
-    def value(self, file: str, name: str) -> float:
-        return float(self.parameters(file)["parameters"][name])
-
-    def pair(self, file: str, name: str) -> tuple[float, float]:
-        mean, deviation = self.parameters(file)["parameters"][name]
-        return float(mean), float(deviation)
-
-    def vector(self, file: str, name: str, keys: tuple[str, ...]) -> Tensor:
-        entries = self.parameters(file)["parameters"][name]
-        return torch.tensor([entries[key] for key in keys], dtype=torch.float64)
-
-    def grid(self, file: str, name: str, rows: tuple[str, ...], columns: tuple[str, ...]) -> Tensor:
-        entries = self.parameters(file)["parameters"][name]
-        return torch.tensor([[entries[row][column] for column in columns] for row in rows], dtype=torch.float64)
-
-
 def _named(name: str, table: tuple[Tensor, Tensor]) -> dict[str, Any]:
     return {f"{name}_energy": table[0], name: table[1]}
 
 
-def _counts(files: _Files, active: Tensor) -> Tensor:
+def _counts(files: Files, active: Tensor) -> Tensor:
     """Candidates per detector and fine bin, all periods together, with shape (D, F)."""
     total = torch.zeros(len(DETECTORS), 240, dtype=torch.float64)
     for p, period in enumerate(PERIODS):
@@ -193,7 +146,7 @@ def _counts(files: _Files, active: Tensor) -> Tensor:
     return total
 
 
-def _exposure(files: _Files) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _exposure(files: Files) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Active detectors, live seconds and accidentals with shape (P, D), and thermal energy with shape (D, R)."""
     daily = files.arrays("dayabay_dataset/dayabay_daily_detector_data")
     weekly = files.arrays("neutrino_rate")
@@ -223,7 +176,7 @@ def _daily_power(weekly: Any, period: str) -> Any:
     return np.stack(rows)
 
 
-def _neutrinos_per_energy(files: _Files) -> float:
+def _neutrinos_per_energy(files: Files) -> float:
     """Antineutrinos per MeV of thermal energy at nominal fission fractions, as the rates of the release assume."""
     fractions = files.vector("reactor_fission_fractions", "fission_fractions", ISOTOPES)
     neutrinos = files.vector("antineutrinos_per_fission_huber_mueller", "antineutrinos_per_fission", ISOTOPES)
@@ -231,7 +184,7 @@ def _neutrinos_per_energy(files: _Files) -> float:
     return float((fractions * neutrinos).sum() / (fractions * energy).sum())
 
 
-def _scintillator(files: _Files) -> dict[str, Tensor]:
+def _scintillator(files: Files) -> dict[str, Tensor]:
     """Visible against scintillation energy on a four times finer grid, continued linearly to 0.5 and 12.1 MeV."""
     energy, relative = files.table("detector_lsnl_curves", ("nominal", "pull0", "pull1", "pull2", "pull3"))
     coarse, curves = energy.numpy(), (relative * energy).numpy()
@@ -249,13 +202,16 @@ def _scintillator(files: _Files) -> dict[str, Tensor]:
     }
 
 
-def _resolution(files: _Files) -> Tensor:
+def _resolution(files: Files) -> Tensor:
     values = files.vector("detector_eres", "eres", ("a_nonuniform", "b_stat", "c_noise"))
     values[:, 1] /= 100.0
     return values
 
 
-def _backgrounds(files: _Files, rebin: Tensor, live: Tensor, accidentals: Tensor) -> dict[str, Any]:
+def _backgrounds(
+    files: Files, rebin: Tensor, live: Tensor, accidentals: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Counts (P, D, E) and relative errors (P, D) by kind."""
     counts, errors = {}, {}
     rates = {kind: _rates(files, kind) for kind in ("alpha_neutron", "amc", "fast_neutrons", "lithium_helium")}
     for kind in ("accidentals", *rates):
@@ -266,10 +222,10 @@ def _backgrounds(files: _Files, rebin: Tensor, live: Tensor, accidentals: Tensor
             total = rates[kind][..., 0] * live / _DAY
             errors[kind] = torch.where(live > 0.0, rates[kind][..., 1] / rates[kind][..., 0], 0.0)
         counts[kind] = total[..., None] * (_shapes(files, kind, live > 0.0) @ rebin.T)
-    return {"backgrounds": counts, "background_errors": errors}
+    return counts, errors
 
 
-def _rates(files: _Files, kind: str) -> Tensor:
+def _rates(files: Files, kind: str) -> Tensor:
     """Rate and its error per day, with shape (P, D, 2); one for detectors that were off."""
     file = "background_rates_uncorrelated" if kind == "alpha_neutron" else "background_rates_correlated"
     entries = files.parameters(file)["parameters"][kind]
@@ -278,7 +234,7 @@ def _rates(files: _Files, kind: str) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def _shapes(files: _Files, kind: str, active: Tensor) -> Tensor:
+def _shapes(files: Files, kind: str, active: Tensor) -> Tensor:
     """Spectra normalised over the fine bins, with shape (P, D, F); zero for detectors that were off."""
     shapes = torch.zeros(*active.shape, 240, dtype=torch.float64)
     for p, period in enumerate(PERIODS):
@@ -289,7 +245,7 @@ def _shapes(files: _Files, kind: str, active: Tensor) -> Tensor:
     return shapes / shapes.sum(-1, keepdim=True).clamp_min(1e-300)
 
 
-def _correlations(files: _Files) -> dict[str, Tensor]:
+def _correlations(files: Files) -> dict[str, Tensor]:
     """Lower Cholesky factors: relative efficiency and energy scale (2, 2), fission fractions (I, I)."""
     factors = {}
     for name, file in (
@@ -304,7 +260,7 @@ def _correlations(files: _Files) -> dict[str, Tensor]:
     return factors
 
 
-def _relative_errors(files: _Files) -> dict[str, float]:
+def _relative_errors(files: Files) -> dict[str, float]:
     return {
         "thermal_power": files.pair("reactor_thermal_power_uncertainty", "thermal_power_scale")[1] / 100.0,
         "spent_fuel": files.pair("reactor_snf", "snf_scale")[1] / 100.0,

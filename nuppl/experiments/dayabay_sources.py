@@ -1,6 +1,6 @@
 """What the reactors emit: fissions per reactor and isotope, and antineutrinos per energy.
 
-    dN_d/dE = sum_r n_d eps / (4 pi L_dr^2) [ W_dr sum_i a_ri phi_i(E) (S(E) (1 + u_i(E)) + c_ri eta_i(E)) + T_d w_r(E) ]
+    dN_d/dE = sum_r n_d eps / (4 pi L_dr^2) [W_dr sum_i a_ri phi_i(E) (S(E) (1 + u_i(E)) + c_ri eta_i(E)) + T_d w_r(E)]
     a_ri = (1 + p_r) f_ri / sum_k e_k f_rk        fissions of isotope i per MeV of reactor r
 
 with the thermal energy W that reactor r released while detector d was live (live time T), baselines L, fission
@@ -76,7 +76,8 @@ def tables(release: Release, order: int | tuple[int, int] = 3) -> Tables:
 
 def fissions(release: Release, pulls: Mapping[str, Tensor]) -> Tensor:
     """Fissions of each isotope per MeV of each reactor, with shape (*, R, I)."""
-    relative = 1.0 + torch.einsum("ij,...jr->...ri", release.correlations["fission_fractions_scale"], pulls["fission_fractions"])
+    factor = release.correlations["fission_fractions_scale"]
+    relative = 1.0 + torch.einsum("ij,...jr->...ri", factor, pulls["fission_fractions"])
     fractions = (relative * release.fission_fractions).abs()
     mean, deviation = release.energy_per_fission.unbind(-1)
     energy = (mean + deviation * pulls["energy_per_fission"])[..., None, :]

@@ -1,13 +1,15 @@
-r"""Templates of Daya Bay: everything that does not change from point to point, folded once.
+r"""Templates of Daya Bay in fine bins of deposited energy: what does not change from point to point, folded once.
 
-    A(P, S)   counts for survival probability P and spectrum correction S: bilinear, exact, even Chebyshev in dm2
-    F_g(P, S) relative change with feature g of the response (`dayabay_expansion`), and F_gh its second order
-    H_k       relative change with the spectrum of an isotope at a knot, as a product of few singular vectors
-    H_gk      its dependence on the response
-    Y_l       relative change with fissions per reactor and isotope, non-equilibrium and spent fuel
+    n_d(P, S, u, y) = E_d(P) S (1 + sum_ri Y_dri y_ri + sum_i s_i u_i (1 + y_di)) + X_d(P) + sum_l X_dl y_l
 
-F_gh, H and Y stand at the point of expansion (P_0, S_0): the release's default oscillation, and the correction that then
-describes the counts best. `dayabay_linear` puts them together.
+    E, X   events of the equilibrium spectrum and of the remainder, in even Chebyshev polynomials of the splittings
+    S      free spectrum correction, u_i relative change of the spectrum of isotope i: averages over a fine bin
+    y      relative changes: of the fissions of isotope i in reactor r (shares Y; y_di is their mean at detector d), of
+           the non-equilibrium part and of spent fuel (events X_l)
+    s_i    share of isotope i
+
+Bins are 50 keV wide, so that averages may be multiplied; the error is 1e-5. Shares stand at the release's default
+oscillation. `dayabay_folded` evaluates n and sends it through the response.
 """
 
 from __future__ import annotations
@@ -19,15 +21,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nuppl.experiments import dayabay_expansion as expansion
-from nuppl.experiments.dayabay_exact import background, sin2
+from nuppl.experiments.dayabay_exact import sin2
 from nuppl.experiments.dayabay_release import Release
 from nuppl.experiments.dayabay_sources import WITH_NONEQUILIBRIUM, Tables, fissions, tables
 from nuppl.experiments.dayabay_systematics import Pulls, lanes_of
 from nuppl.physics.oscillation import ThreeFlavor, survival_terms
 from nuppl.physics.templates import chebyshev_coefficients, chebyshev_nodes, even_chebyshev
 
-__all__ = ["COUNT", "LIMIT", "Templates", "basis", "default_mixing", "emitted", "fold", "templates"]
+__all__ = ["COUNT", "LIMIT", "Templates", "basis", "default_mixing", "emitted", "templates"]
 
 LIMIT = 5e-3
 """Greatest splitting of the Chebyshev templates, in eV^2."""
@@ -35,32 +36,22 @@ LIMIT = 5e-3
 COUNT = 14
 """Even Chebyshev polynomials; the truncation error of sin^2 is 2e-9."""
 
-_SINGULAR = 1e-3  # relative size of the singular values of H to keep
 _DEFAULT = {"sin2_2theta13": 0.0856, "dm2_32": 2.453e-3}  # of the release
 
 
 @dataclass(frozen=True, eq=False)
 class Templates:
-    """Axes: M polynomials after the unoscillated term, C spectrum components (19 knots, remainder), F features.
+    """Axes: M polynomials after the unoscillated term, D detectors, F fine bins, I isotopes, R reactors, L sources."""
 
-    D detectors and E bins are always the last two axes, I isotopes, R reactors.
-    """
-
-    counts: Tensor  # (1 + M, C, D, E)
-    by_spectrum: Tensor  # (C, 1 + F, D, E) at P_0: counts and their changes
-    by_mixing: Tensor  # (1 + M, 1 + F, D, E) at S_0
-    at_expansion: Tensor  # (F, D, E)
-    second: Tensor  # (pairs, D, E)
-    shifted: Tensor  # (D, E, shifts): counts above each lower edge that a shift adds beyond second order
-    reference: Tensor  # (D, E): A(P_0, S_0)
-    knots_in: Tensor  # (I, K, rank)
-    knots_out: Tensor  # (I, rank, D, E)
-    knots_response: Tensor  # (I * rank, F, D, E): H_gk - F_g H_k
-    reactors: Tensor  # (L, D, E)
-    shares: Tensor  # (D, I, R): of each reactor in what a detector sees from an isotope
+    equilibrium: Tensor  # (1 + M, D, F)
+    remainder: Tensor  # (1 + M, D, F)
+    correction: Tensor  # (19, F)
+    knots: Tensor  # (K, F), of the spectrum errors
+    isotopes: Tensor  # (I, F), shares
+    reactors: Tensor  # (R * I, D, F), shares
+    mean_reactors: Tensor  # (D, I, R), shares in what a detector sees from an isotope
+    sources: Tensor  # (L, D, F), events of the non-equilibrium part of each isotope and reactor, and of spent fuel
     fissions: Tensor  # (R, I), central
-    correction: Tensor  # (19,), S_0 - 1
-    matrices: Tensor  # (1 + F, E, n): response features times kernel
 
 
 def basis(weights: Tensor, splittings: Tensor) -> Tensor:
@@ -77,47 +68,25 @@ def default_mixing(release: Release) -> ThreeFlavor:
 
 @functools.cache
 def templates(release: Release) -> Templates:
-    """The templates of a release, folded when first asked for."""
-    return fold(release)
-
-
-def fold(release: Release) -> Templates:
-    """All templates, from the quadrature of `dayabay_sources` and the response of `dayabay_expansion`; a few seconds."""
-    at, values = tables(release), lanes_of(release, Pulls())
-    burned, knots = fissions(release, values), at.correction
-    waves = _waves(release, at)
-    carried = tuple(torch.einsum("drn,mdrn->mdn", part, waves) for part in emitted(at, burned))
-    expanded = expansion.matrices(release)
-    shifted = expansion.shift_matrices(release, *expanded)
-    first, second, third = (matrix @ at.quadrature.kernel for matrix in (*expanded, shifted))
-    counts = _counts(first[0], knots, *carried)
-    default = basis(*survival_terms(default_mixing(release)))
-    correction = _correction(release, torch.tensordot(default, counts, dims=1), background(release, values))
-    shape = 1.0 + knots @ correction
-    total = carried[0] * shape + carried[1]
-    at_default = [torch.tensordot(default, part, dims=1) for part in (*carried, total)]
-    reference = torch.einsum("gen,dn->gde", first, at_default[2])
-    shares = torch.einsum("drn,ri,in->drin", at.exposure[..., None] * torch.tensordot(default, waves, dims=1), burned, at.spectra * shape)
-    survival = torch.tensordot(default, waves, dims=1)
+    """The templates of a release, folded when first asked for: below a second."""
+    at = tables(release)
+    burned, waves = fissions(release, lanes_of(release, Pulls())), _waves(release, at)
+    kernel = at.quadrature.kernel
+    equilibrium, remainder = (torch.einsum("drn,mdrn->mdn", part, waves) for part in emitted(at, burned))
+    survival = torch.tensordot(basis(*survival_terms(default_mixing(release))), waves, dims=1)
+    exposure = at.exposure[..., None] * survival
+    shares = torch.einsum("fn,drn,in,ri->ridf", kernel, exposure, at.spectra, burned)
+    spectrum = (burned @ at.spectra).mean(0)
     return Templates(
-        counts=counts,
-        by_spectrum=torch.cat(
-            [
-                torch.einsum("gen,nc,dn->cgde", first, knots, at_default[0]),
-                torch.einsum("gen,dn->gde", first, at_default[1])[None],
-            ]
-        ),
-        by_mixing=torch.einsum("gen,mdn->mgde", first, total),
-        at_expansion=reference[1:] / reference[0],
-        second=torch.einsum("gen,dn->gde", second, at_default[2]) / reference[0],
-        shifted=torch.einsum("gen,dn->deg", third, at_default[2]).contiguous(),
-        reference=reference[0],
-        **_knots(at, first, shares.sum(1), reference),
-        reactors=_reactors(at, first[0], burned, shares, survival) / reference[0],
-        shares=_shares(shares, first[0]),
+        equilibrium=equilibrium @ kernel.T,
+        remainder=remainder @ kernel.T,
+        correction=_average(kernel, spectrum, at.correction).T.contiguous(),
+        knots=_average(kernel, spectrum, at.knots).T.contiguous(),
+        isotopes=_divide((burned.mean(0)[:, None] * at.spectra) @ kernel.T, spectrum @ kernel.T),
+        reactors=_divide(shares, shares.sum((0, 1))).flatten(0, 1),
+        mean_reactors=_divide(shares.sum(-1), shares.sum((0, -1))).permute(2, 1, 0).contiguous(),
+        sources=_sources(at, burned, survival),
         fissions=burned,
-        correction=correction,
-        matrices=first,
     )
 
 
@@ -134,43 +103,19 @@ def _waves(release: Release, at: Tables) -> Tensor:
     return torch.cat([torch.ones_like(values[:1]), chebyshev_coefficients(values)])
 
 
-def _counts(matrix: Tensor, knots: Tensor, equilibrium: Tensor, remainder: Tensor) -> Tensor:
-    """A with shape (1 + M, C, D, E)."""
-    first = torch.einsum("en,nc,mdn->mcde", matrix, knots, equilibrium)
-    return torch.cat([first, torch.einsum("en,mdn->mde", matrix, remainder)[:, None]], dim=1)
+def _average(kernel: Tensor, spectrum: Tensor, functions: Tensor) -> Tensor:
+    """Mean of functions (n, k) over the events of each fine bin, with shape (F, k)."""
+    weight = kernel * spectrum
+    return _divide(weight @ functions, weight.sum(-1, keepdim=True))
 
 
-def _correction(release: Release, counts: Tensor, backgrounds: Tensor) -> Tensor:
-    """S - 1 at the knots that describes the counts best: weighted least squares, with shape (19,)."""
-    weight = release.counts.rsqrt().flatten()
-    target = (release.counts - backgrounds - counts.sum(0)).flatten() * weight
-    design = counts[:-1].flatten(1) * weight
-    return torch.linalg.lstsq(design.T, target[:, None]).solution[:, 0]
+def _divide(part: Tensor, whole: Tensor) -> Tensor:
+    """The ratio; zero in bins below threshold."""
+    return part / torch.where(whole == 0.0, 1.0, whole)
 
 
-def _knots(at: Tables, first: Tensor, isotopes: Tensor, reference: Tensor) -> dict[str, Tensor]:
-    """H and H_g - F_g H per isotope; the detectors resolve far fewer shapes than there are knots."""
-    full = torch.einsum("gen,nk,din->ikgde", first, at.knots, isotopes) / reference[0]
-    full[:, :, 1:] -= full[:, :, :1] * (reference[1:] / reference[0])
-    left, singular, right = torch.linalg.svd(full.flatten(2), full_matrices=False)
-    rank = int((singular > _SINGULAR * singular.max()).sum(-1).max())
-    right = right[:, :rank].unflatten(-1, full.shape[2:])
-    return {
-        "knots_in": left[..., :rank] * singular[:, None, :rank],
-        "knots_out": right[:, :, 0].contiguous(),
-        "knots_response": right[:, :, 1:].flatten(0, 1).contiguous(),
-    }
-
-
-def _reactors(at: Tables, matrix: Tensor, burned: Tensor, shares: Tensor, survival: Tensor) -> Tensor:
-    """Counts from each isotope of each reactor, their non-equilibrium part, and spent fuel, with shape (L, D, E)."""
+def _sources(at: Tables, burned: Tensor, survival: Tensor) -> Tensor:
     exposure = at.exposure[..., None] * survival
-    excess = torch.einsum("drn,ri,in->drin", exposure, burned[:, WITH_NONEQUILIBRIUM], at.nonequilibrium)
-    spent = (at.exposure_time[..., None] * survival * at.spent_fuel)[:, :, None]
-    sources = torch.cat([part.flatten(1, 2) for part in (shares, excess, spent)], dim=1)
-    return torch.einsum("en,dln->lde", matrix, sources)
-
-
-def _shares(shares: Tensor, matrix: Tensor) -> Tensor:
-    counts = torch.einsum("en,drin->dir", matrix, shares)
-    return counts / counts.sum(-1, keepdim=True)
+    excess = torch.einsum("drn,ri,in->ridn", exposure, burned[:, WITH_NONEQUILIBRIUM], at.nonequilibrium)
+    spent = (at.exposure_time[..., None] * survival * at.spent_fuel).transpose(0, 1)
+    return torch.cat([excess.flatten(0, 1), spent]) @ at.quadrature.kernel.T

@@ -23,7 +23,7 @@ from nuppl.units import OSCILLATION_PHASE
 __all__ = ["node_phases", "spherical_bessel"]
 
 _SMALL = 0.3  # below it the recursion loses digits and the series needs few terms
-_SERIES_TERMS = 5  # the next one is below 1e-15
+_SERIES_TERMS = 6  # the next one is below 1e-15
 
 
 def spherical_bessel(count: int, theta: Tensor) -> list[Tensor]:

@@ -32,7 +32,7 @@ def huber_mueller(isotope: str, energy: Tensor) -> Tensor:
         InputError: an isotope that is not in the table.
 
     >>> round(huber_mueller("U235", torch.tensor(4.0, dtype=torch.float64)).item(), 4)
-    0.2694
+    0.2923
     """
     if isotope not in HUBER_MUELLER:
         raise unknown("isotope", isotope, HUBER_MUELLER)

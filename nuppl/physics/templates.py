@@ -25,7 +25,8 @@ __all__ = ["HermiteTable", "chebyshev_coefficients", "chebyshev_nodes", "even_ch
 def chebyshev_nodes(limit: float, count: int) -> Tensor:
     """Splittings in (0, limit) at which a function determines `count` even coefficients, with shape (count,)."""
     angle = math.pi * (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    return limit * (0.5 * (1.0 + angle.cos())).sqrt()
+    nodes: Tensor = limit * (0.5 * (1.0 + angle.cos())).sqrt()
+    return nodes
 
 
 def chebyshev_coefficients(values: Tensor) -> Tensor:
@@ -34,7 +35,8 @@ def chebyshev_coefficients(values: Tensor) -> Tensor:
     angle = math.pi * (torch.arange(count, dtype=torch.float64) + 0.5) / count
     transform = (2.0 / count) * (torch.arange(count, dtype=torch.float64)[:, None] * angle).cos()
     transform[0] *= 0.5
-    return torch.tensordot(transform, values, dims=1)
+    coefficients: Tensor = torch.tensordot(transform, values, dims=1)
+    return coefficients
 
 
 def even_chebyshev(splitting: Tensor, limit: float, count: int) -> Tensor:
@@ -110,11 +112,21 @@ def refined_table(
             break
         middle = 0.5 * (grid[index] + grid[index + 1])
         new_values, new_slopes = function(middle)
-        error = (HermiteTable(grid, values, slopes)(middle) - new_values).abs().flatten(1).amax(-1)
+        error = _error(HermiteTable(grid, values, slopes), middle, index, (new_values, new_slopes))
         grid, order = torch.cat([grid, middle]).sort()
         values, slopes = torch.cat([values, new_values])[order], torch.cat([slopes, new_slopes])[order]
         open_ = _halves_still_open(index, error > 8.0 * tolerance, len(order) - len(index) - 1)
     return HermiteTable(grid, values, slopes)
+
+
+def _error(table: HermiteTable, middle: Tensor, index: Tensor, exact: tuple[Tensor, Tensor]) -> Tensor:
+    """Greatest error per interval, from the value in its middle and, for what is odd about it, from the slope there."""
+    step = table.grid[index + 1] - table.grid[index]
+    extra = (slice(None),) + (None,) * (table.values.ndim - 1)
+    rise = (table.values[index + 1] - table.values[index]) / step[extra]
+    slope = 1.5 * rise - 0.25 * (table.slopes[index] + table.slopes[index + 1])
+    odd = (slope - exact[1]).abs() * step[extra] / 8.0
+    return torch.maximum((table(middle) - exact[0]).abs(), odd).flatten(1).amax(-1)
 
 
 def _halves_still_open(index: Tensor, missed: Tensor, intervals: int) -> Tensor:
