@@ -13,7 +13,11 @@ from nuppl.physics import oscillation
 release = dayabay.load()
 
 
-@nuppl.model(interest=("sin2_2theta13", "dm2_32"))
+@nuppl.model(
+    interest=("sin2_2theta13", "dm2_32"),
+    reference={"sin2_2theta13": 0.0},
+    panels={"near": dayabay.NEAR, "far": dayabay.FAR},
+)
 def reactor(response: str = "templates") -> None:
     """Normal ordering. Option `response`: "templates", or "exact" for the non-linear reference."""
     mixing = oscillation.ThreeFlavor(
@@ -24,6 +28,6 @@ def reactor(response: str = "templates") -> None:
     expected = dayabay.expected(release, mixing, dayabay.pulls(release), response=response)
     with (
         nuppl.plate("detector", release.detectors, dim=-2),
-        nuppl.plate("prompt_energy", release.centers, dim=-1),
+        nuppl.plate("prompt_energy", release.centers, dim=-1, unit="MeV"),
     ):
-        nuppl.observe("counts", dist.Poisson(expected), release.counts)
+        nuppl.observe("counts", dist.Poisson(expected), release.counts, unit="events")

@@ -15,7 +15,13 @@ release = dayabay.load()
 PRIORS = {"uniform": dist.Uniform(0.0, 1.0), "log": nuppl.LogUniform(1e-4, 1.0)}
 
 
-@nuppl.model(interest=("sin2_2theta14", "dm2_41"))
+@nuppl.model(
+    interest=("sin2_2theta14", "dm2_41"),
+    reference={"sin2_2theta14": 0.0},
+    panels={"near": dayabay.NEAR, "far": dayabay.FAR},
+    # At dm2_41 = dm2_31 the fourth state can take theta13's place.
+    starts=[{"sin2_2theta13": 0.005, "sin2_2theta14": 0.085, "dm2_41": 2.5e-3}],
+)
 def reactor_sterile(mixing_prior: str = "uniform", response: str = "templates") -> None:
     """Normal ordering, dm2_41 > 0.
 
@@ -34,6 +40,6 @@ def reactor_sterile(mixing_prior: str = "uniform", response: str = "templates") 
     expected = dayabay.expected(release, mixing, dayabay.pulls(release), response=response)
     with (
         nuppl.plate("detector", release.detectors, dim=-2),
-        nuppl.plate("prompt_energy", release.centers, dim=-1),
+        nuppl.plate("prompt_energy", release.centers, dim=-1, unit="MeV"),
     ):
-        nuppl.observe("counts", dist.Poisson(expected), release.counts)
+        nuppl.observe("counts", dist.Poisson(expected), release.counts, unit="events")

@@ -33,7 +33,7 @@ NOT_TRUSTED = 4
 @click.option("--chains", default=4, show_default=True, type=int, help="Independent chains, or batches of proposals.")
 @click.option("--draws", default=1000, show_default=True, type=int, help="Draws kept per chain.")
 @click.option("--warmup", default=500, show_default=True, type=int, help="Steps of adaptation (nuts, svi).")
-@click.option("--proposals", default=5000, show_default=True, type=int, help="Proposals per chain (importance).")
+@click.option("--proposals", default=2500, show_default=True, type=int, help="Proposals per chain (importance).")
 @out_option
 @seed_option
 @json_option

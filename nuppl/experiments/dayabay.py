@@ -29,11 +29,14 @@ from torch import Tensor
 
 from nuppl.errors import unknown
 from nuppl.experiments import dayabay_exact, dayabay_folded
-from nuppl.experiments.dayabay_release import Release, load
+from nuppl.experiments.dayabay_release import DETECTORS, Release, load
 from nuppl.experiments.dayabay_systematics import Pulls, pulls, solar
 from nuppl.physics.oscillation import Mixing
 
-__all__ = ["Pulls", "Release", "expected", "load", "pulls", "solar"]
+__all__ = ["FAR", "NEAR", "Pulls", "Release", "expected", "load", "pulls", "solar"]
+
+NEAR, FAR = DETECTORS[:4], DETECTORS[4:]
+"""The detectors of the near halls, about 500 m from the nearest cores, and of the far hall, about 1600 m."""
 
 
 def expected(release: Release, mixing: Mixing, pulls: Pulls, response: str = "templates") -> Tensor:

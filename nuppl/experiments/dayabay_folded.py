@@ -90,9 +90,10 @@ def _deposited(fold: Templates, coefficients: Tensor, factor: Tensor, added: Ten
 def _reweighting(release: Release, fold: Templates, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Factor on the equilibrium events, and events added by sources, each with shape (*, D, F)."""
     burned = fissions(release, values) / fold.fissions
-    change = _project((burned - 1.0).flatten(-2), fold.reactors) + _spectra(release, fold, burned, values)
+    change = _project((burned - 1.0).flatten(-2), fold.reactors)
     correction = 1.0 + values["spectrum_correction"] @ fold.correction
-    return correction[..., None, :] * (1.0 + change), _project(_sources(release, burned, values), fold.sources)
+    factor = correction[..., None, :] * (1.0 + change) + _spectra(release, fold, burned, values)
+    return factor, _project(_sources(release, burned, values), fold.sources)
 
 
 def _spectra(release: Release, fold: Templates, burned: Tensor, values: Mapping[str, Tensor]) -> Tensor:

@@ -1,6 +1,6 @@
 """What the reactors emit: fissions per reactor and isotope, and antineutrinos per energy.
 
-    dN_d/dE = sum_r n_d eps / (4 pi L_dr^2) [W_dr sum_i a_ri phi_i(E) (S(E) (1 + u_i(E)) + c_ri eta_i(E)) + T_d w_r(E)]
+    dN_d/dE = sum_r n_d eps / (4 pi L_dr^2) [W_dr sum_i a_ri phi_i(E) (S(E) + u_i(E) + c_ri eta_i(E)) + T_d w_r(E)]
     a_ri = (1 + p_r) f_ri / sum_k e_k f_rk        fissions of isotope i per MeV of reactor r
 
 with the thermal energy W that reactor r released while detector d was live (live time T), baselines L, fission
@@ -98,9 +98,9 @@ def flux(release: Release, at: Tables, pulls: Mapping[str, Tensor]) -> Tensor:
         with shape (*, D, R, n), per MeV and cm^2, times protons.
     """
     burned = fissions(release, pulls)
-    correction = 1.0 + pulls["spectrum_correction"] @ at.correction.T
+    correction = pulls["spectrum_correction"] @ at.correction.T
     errors = isotope_errors(release, pulls) @ at.knots.T
-    equilibrium = torch.einsum("...ri,...in->...rn", burned, at.spectra * errors * correction[..., None, :])
+    equilibrium = torch.einsum("...ri,...in->...rn", burned, at.spectra * (errors + correction[..., None, :]))
     scale = 1.0 + release.relative_errors["nonequilibrium"] * pulls["nonequilibrium"]
     excess = torch.einsum("...ri,...ir,in->...rn", burned[..., WITH_NONEQUILIBRIUM], scale, at.nonequilibrium)
     spent = (1.0 + release.relative_errors["spent_fuel"] * pulls["spent_fuel"])[..., None] * at.spent_fuel

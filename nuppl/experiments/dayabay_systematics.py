@@ -121,8 +121,8 @@ def _floats(values: Tensor) -> tuple[float, ...]:
 def pulls(release: Release) -> Pulls:
     """Sample every systematic in its plates.
 
-    The spectrum correction is a free parameter, uniform in [-0.9, 0.9] per knot: with it the measurement of oscillation
-    rests on the comparison of detectors. A change common to all knots is the normalisation of the flux, which therefore
+    The spectrum correction is a free parameter with a prior of 50 % per knot, far wider than what the data allow but at
+    the two ends: with it the measurement of oscillation rests on the comparison of detectors. A change common to all knots is the normalisation of the flux, which therefore
     has no parameter of its own.
     """
     values = {}
@@ -131,7 +131,7 @@ def pulls(release: Release) -> Pulls:
             for axis in plates:
                 stack.enter_context(nuppl.plate(axis.name, axis.coords, dim=axis.dim))
             if name == "spectrum_correction":
-                values[name] = nuppl.parameter(name, dist.Uniform(-0.9, 0.9), label=_LABELS[name])
+                values[name] = nuppl.parameter(name, dist.Normal(0.0, 0.5), label=_LABELS[name])
             else:
                 values[name] = nuppl.pull(name, label=_LABELS[name])
     return Pulls(**values)
@@ -147,8 +147,9 @@ def solar(release: Release) -> dict[str, Tensor]:
 
 
 def sin2_theta(sin2_2theta: Tensor) -> Tensor:
-    """sin^2 of an angle up to 45 degrees from sin^2 of its double; values above 1 are taken as 1."""
-    return 0.5 * (1.0 - (1.0 - sin2_2theta).clamp_min(1e-12).sqrt())
+    """sin^2 of an angle up to 45 degrees from sin^2 of its double; values above 1 are taken as 1, below 0 as NaN."""
+    angle = 0.5 * (1.0 - (1.0 - sin2_2theta).clamp_min(1e-12).sqrt())
+    return torch.where(sin2_2theta < 0.0, torch.nan, angle)
 
 
 def by_lane(value: Tensor, sizes: Mapping[int, int], name: str) -> Tensor:

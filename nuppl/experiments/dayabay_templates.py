@@ -1,6 +1,6 @@
 r"""Templates of Daya Bay in fine bins of deposited energy: what does not change from point to point, folded once.
 
-    n_d(P, S, u, y) = E_d(P) S (1 + sum_ri Y_dri y_ri + sum_i s_i u_i (1 + y_di)) + X_d(P) + sum_l X_dl y_l
+    n_d(P, S, u, y) = E_d(P) [S (1 + sum_ri Y_dri y_ri) + sum_i s_i u_i (1 + y_di)] + X_d(P) + sum_l X_dl y_l
 
     E, X   events of the equilibrium spectrum and of the remainder, in even Chebyshev polynomials of the splittings
     S      free spectrum correction, u_i relative change of the spectrum of isotope i: averages over a fine bin

@@ -6,7 +6,7 @@ Proposals come in tiles with seeds of their own, so they do not depend on how ma
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from nuppl.language.density import CHUNK
 from nuppl.language.precision import seeded
 from nuppl.language.simulation import tile_seed, tiles
 
-__all__ = ["GaussianGuide", "Guide", "SplitGuide", "complement", "standard_normals"]
+__all__ = ["GaussianGuide", "Guide", "TailedGuide", "standard_normals"]
 
 TAIL = 5
 """Degrees of freedom of the tails."""
@@ -56,67 +56,51 @@ class GaussianGuide:
 
 
 @dataclass(frozen=True)
-class SplitGuide:
-    """A few coordinates with the tails of Student's t, the others Gaussian given the few.
+class TailedGuide:
+    """A multivariate normal in which a few coordinates have the tails of Student's t, the others Gaussian given these.
 
-    u_A = loc_A + L_A t,   u_B = m(u_A) + L_B z,   t ~ Student(nu), z ~ N(0, 1),
+    u_A = loc_A + L_AA t,   u_B = loc_B + L_BA t + L_BB z,   t ~ Student(nu), z ~ N(0, 1).
 
-    where m is the linear regression of a Gaussian, or, with `follow`, the ridge of the posterior. Weights stay bounded
-    where the few have longer tails than their curvature at the mode says; a thousand Gaussian nuisances cost nothing.
+    Weights stay bounded where the few have longer tails than their curvature at the mode says; a thousand Gaussian
+    nuisances cost nothing.
 
     Attributes:
         order: the coordinates with the few (A) first, shape (D,).
-        loc: in that order, shape (D,).
-        few_tril, rest_tril: L_A with shape (A, A) and L_B with shape (B, B).
-        regression: of the others on the few, shape (B, A).
-        follow: moves points u (n, D), whose others lie on the regression, to the ridge, leaving the few as they are.
+        few: how many those are.
+        loc, scale_tril: in that order.
     """
 
     order: Tensor
+    few: int
     loc: Tensor
-    few_tril: Tensor
-    rest_tril: Tensor
-    regression: Tensor
-    follow: Callable[[Tensor], Tensor] | None = None
+    scale_tril: Tensor
 
     @classmethod
-    def around(cls, guide: GaussianGuide, columns: Sequence[int]) -> SplitGuide:
+    def around(cls, guide: GaussianGuide, columns: Sequence[int]) -> TailedGuide:
         """The same location and scale, with tails in `columns`."""
         few = torch.tensor(list(columns), dtype=torch.long)
-        order = torch.cat([few, complement(few, len(guide.loc))])
-        rows, count = guide.scale_tril[order], len(few)
-        # Rows of a factor in another order are no longer triangular: R of its QR decomposition is, up to signs.
-        upper = torch.linalg.qr(rows.T).R
-        factor = (upper * upper.diagonal().sign()[:, None]).T
-        few_tril, mixed, rest_tril = factor[:count, :count], factor[count:, :count], factor[count:, count:]
-        regression = torch.linalg.solve_triangular(few_tril, mixed, upper=False, left=False)
-        return cls(order, guide.loc[order], few_tril, rest_tril, regression)
+        keep = torch.ones(len(guide.loc), dtype=torch.bool)
+        keep[few] = False
+        order = torch.cat([few, keep.nonzero()[:, 0]])
+        return cls(order, len(few), guide.loc[order], lower_factor(guide.scale_tril[order]))
 
     def sample(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
         """n draws and their log density."""
-        count = len(self.few_tril)
-        noise = standard_normals(n, len(self.loc) + TAIL, seed, stream)
-        few, rest, extra = noise.split([count, len(self.loc) - count, TAIL], dim=1)
+        noise, extra = standard_normals(n, len(self.loc) + TAIL, seed, stream).split([len(self.loc), TAIL], dim=1)
         # A Student variable is a normal one over the root of a chi2 over nu, here one chi2 for all of the few.
-        t = few / extra.square().mean(-1, keepdim=True).sqrt()
-        u = self._ridge(t @ self.few_tril.T)
-        u[:, self.order[count:]] += rest @ self.rest_tril.T
-        log_volume = self.few_tril.diagonal().log().sum() + self.rest_tril.diagonal().log().sum()
-        normal = -0.5 * rest.square().sum(-1) - 0.5 * rest.shape[1] * math.log(2.0 * math.pi)
-        return u, _student(t) + normal - log_volume
-
-    def _ridge(self, shift: Tensor) -> Tensor:
-        """Centres of the others for the few at loc + shift."""
-        u = torch.empty(len(shift), len(self.loc), dtype=torch.float64)
-        u[:, self.order] = self.loc + torch.cat([shift, shift @ self.regression.T], dim=1)
-        return self.follow(u) if self.follow else u
+        few = noise[:, : self.few] / extra.square().mean(-1, keepdim=True).sqrt()
+        many = noise[:, self.few :]
+        u = torch.empty_like(noise)
+        u[:, self.order] = self.loc + torch.cat([few, many], dim=1) @ self.scale_tril.T
+        normal = -0.5 * many.square().sum(-1) - 0.5 * many.shape[1] * math.log(2.0 * math.pi)
+        return u, _student(few) + normal - self.scale_tril.diagonal().log().sum()
 
 
-def complement(columns: Tensor, dim: int) -> Tensor:
-    """The coordinates below `dim` that are not among `columns`."""
-    keep = torch.ones(dim, dtype=torch.bool)
-    keep[columns] = False
-    return keep.nonzero()[:, 0]
+def lower_factor(rows: Tensor) -> Tensor:
+    """The lower triangular L with L L^T = R R^T and a positive diagonal, for R with shape (D, K >= D)."""
+    upper = torch.linalg.qr(rows.T).R
+    factor: Tensor = (upper * upper.diagonal().sign()[:, None]).T
+    return factor
 
 
 def _student(t: Tensor) -> Tensor:

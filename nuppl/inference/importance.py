@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import unknown
-from nuppl.inference.guides import GaussianGuide, Guide, SplitGuide
-from nuppl.inference.ridge import MOST, ridge_guide
+from nuppl.inference.conditional import conditional_guide, tailed
+from nuppl.inference.guides import GaussianGuide, Guide
 from nuppl.inference.settings import Settings
 from nuppl.inference.svi import svi_guide
 from nuppl.inference.weights import collect, evidence, log_weights
@@ -31,14 +31,9 @@ def _prior_guide(whitened: Whitened, settings: Settings, progress: Progress) -> 
     return GaussianGuide(torch.zeros(whitened.dim), torch.eye(whitened.dim))
 
 
-def _svi_guide(whitened: Whitened, settings: Settings, progress: Progress) -> Guide:
-    columns = whitened.layout.columns(whitened.program.interest)
-    return SplitGuide.around(svi_guide(whitened, settings, progress), columns[:MOST])
-
-
 GUIDES: dict[str, Callable[[Whitened, Settings, Progress], Guide]] = {
-    "laplace": ridge_guide,
-    "svi": _svi_guide,
+    "laplace": conditional_guide,
+    "svi": lambda whitened, settings, progress: tailed(whitened, svi_guide(whitened, settings, progress)),
     "prior": _prior_guide,
 }
 """Guides by name."""
@@ -66,7 +61,10 @@ def importance(program: Program, settings: Settings, progress: Progress = silent
         kept.append((u[picked], (log_w + log_q)[picked], log_w[picked]))
         weights.append(log_w)
     u, density, log_w = (torch.stack(part) for part in zip(*kept, strict=True))
-    attrs: dict[str, float | int | str] = {**evidence(torch.stack(weights)), "guide": settings.guide}
+    attrs: dict[str, float | int | str] = {
+        **evidence(torch.stack(weights)),
+        "guide": settings.guide,
+    }
     return collect(whitened, u, {"lp": density, "log_weight": log_w}, attrs, "importance")
 
 

@@ -26,6 +26,9 @@ from nuppl.typing import Progress, silent
 
 __all__ = ["laplace", "laplace_guide"]
 
+_NEAR = 0.1
+"""A guide may stand this far below the mode in log density: its weights, or their Pareto k, tell."""
+
 _PILOT, _PILOT_STREAM = 512, 1 << 23
 
 
@@ -79,7 +82,7 @@ def _mode(whitened: Whitened, objective: Objective) -> Minimum:
             "give nominal= to parameters, or check that the data are possible under the model"
         )
     first = minimize(objective, starts[usable][0])
-    if not first.converged:
+    if first.decrease > _NEAR:
         raise InputError(
             f"the posterior has no maximum that Laplace's method can find (after {first.steps} steps another would "
             f"still gain {first.decrease:.3g} in log density); use --engine nuts"

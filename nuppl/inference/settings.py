@@ -26,7 +26,7 @@ class Settings:
     chains: int = 4
     draws: int = 1000
     warmup: int = 500
-    proposals: int = 5000
+    proposals: int = 2500
     guide: str = "laplace"
 
     def __post_init__(self) -> None:
