@@ -123,8 +123,8 @@ def pulls(release: Release) -> Pulls:
 
     The spectrum correction is a free parameter: with it the measurement of oscillation rests on the comparison of
     detectors. Its prior matters to a posterior, not to a fit: a flat one gives weight to wide resolutions, under which
-    more spectra describe the data (dm2_32 then moves up by a third of its error). A change common to all knots is the normalisation of the flux, which therefore
-    has no parameter of its own.
+    more spectra describe the data, and moves dm2_32 up by a third of its error. A change common to all knots is the
+    normalisation of the flux, which therefore has no parameter of its own.
     """
     values = {}
     for name, plates in axes(release).items():

@@ -30,16 +30,19 @@ _WALK, _DROP, _MOST = 1.5, 6.0, 6
 def center(
     objective: Objective, gaussian: GaussianGuide, leave: list[int], progress: Progress = silent
 ) -> tuple[GaussianGuide, list[int]]:
-    """The Gaussian at its new centre, and the curved coordinate; the old one and [] where nothing is curved.
+    """The Gaussian at its new centre, and the coordinates that are still curved there, the worst first.
 
     Arguments:
         objective: minus the log posterior.
         gaussian: at the mode.
         leave: coordinates that are not asked.
+
+    Nothing moves where nothing is curved.
     """
-    column, excess = _most_curved(objective, gaussian, leave)
-    if excess < _CURVED:
+    curved = _curved(objective, gaussian, leave)
+    if not curved:
         return gaussian, []
+    column = curved[0]
     deviation = float((gaussian.scale_tril[column] ** 2).sum().sqrt())
     points = {0: gaussian.loc}
     heights = {0: _height(objective, gaussian.loc, column)}
@@ -55,18 +58,20 @@ def center(
     nearest = points[min(points, key=lambda place: abs(place - mean))]
     target = float(gaussian.loc[column]) + mean * deviation
     point = _conditional_mode(objective, nearest, column, target - float(nearest[column]))
-    return _gaussian(objective, point, column, width * deviation), [column]
+    centred = _gaussian(objective, point, column, width * deviation)
+    return centred, [column, *_curved(objective, centred, [column, *leave])]
 
 
-def _most_curved(objective: Objective, gaussian: GaussianGuide, leave: list[int]) -> tuple[int, float]:
-    """The coordinate whose regression line is least like a parabola, and the difference."""
+def _curved(objective: Objective, gaussian: GaussianGuide, leave: list[int]) -> list[int]:
+    """The coordinates along whose regression lines the objective is no parabola, the worst first."""
     covariance = gaussian.scale_tril @ gaussian.scale_tril.T
     walks = covariance / covariance.diagonal().sqrt()[:, None]
     base = objective.values(gaussian.loc[None])
     rises = [objective.values(gaussian.loc + sign * _WALK * walks) - base for sign in (1.0, -1.0)]
     excess = (torch.stack(rises) - 0.5 * _WALK**2).abs().nan_to_num(torch.inf).amax(0)
     excess[leave] = 0.0
-    return int(excess.argmax()), float(excess.max())
+    order = excess.argsort(descending=True)
+    return order[excess[order] > _CURVED].tolist()
 
 
 def _conditional_mode(objective: Objective, point: Tensor, column: int, shift: float) -> Tensor:
