@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +21,15 @@ from nuppl.typing import Progress, silent
 
 __all__ = ["MINIMIZERS", "fit"]
 
-Minimizer = Callable[[Objective, Tensor], Minimum]
+_ROUGH = 25
+"""Steps from each start but the first."""
+
+
+class Minimizer(Protocol):
+    """Descends from a point with shape (D,)."""
+
+    def __call__(self, objective: Objective, start: Tensor, *, max_steps: int = ...) -> Minimum: ...
+
 
 MINIMIZERS: dict[str, Minimizer] = {"newton": minimize, "iminuit": migrad}
 """How to descend from one start."""
@@ -79,10 +87,12 @@ def _search(
     for number, point in enumerate(points):
         progress(number + 1, len(points) + 1, "starts")
         try:
-            minima.append(descend(objective, point))
+            minima.append(descend(objective, point, max_steps=_ROUGH))
         except FloatingPointError:
             continue
-    return sorted(minima, key=lambda minimum: minimum.value)
+    best, *others = sorted(minima, key=lambda minimum: minimum.value)
+    # Rough descents that were cut short are enough to rank minima; the lowest is followed to its end.
+    return [best if best.converged else descend(objective, best.point), *others]
 
 
 def _first(natural: Natural, objective: Objective, descend: Minimizer) -> Minimum:

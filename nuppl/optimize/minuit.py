@@ -13,8 +13,14 @@ from nuppl.optimize.objective import Objective
 __all__ = ["migrad"]
 
 
-def migrad(objective: Objective, start: Tensor, *, tolerance: float = 0.1) -> Minimum:
-    """MIGRAD from `start` with shape (D,); the tolerance is iminuit's, in units of 2e-3 of the objective."""
+def migrad(objective: Objective, start: Tensor, *, tolerance: float = 0.1, max_steps: int = 2000) -> Minimum:
+    """MIGRAD from `start` with shape (D,).
+
+    Arguments:
+        objective, start: as for `newton.minimize`.
+        tolerance: iminuit's, in units of 2e-3 of the objective.
+        max_steps: a bound on calls, per coordinate.
+    """
 
     def value(point: np.ndarray) -> float:
         return float(objective.values(torch.as_tensor(point)[None])[0])
@@ -30,7 +36,7 @@ def migrad(objective: Objective, start: Tensor, *, tolerance: float = 0.1) -> Mi
         for low, high in zip(objective.lower.tolist(), objective.upper.tolist(), strict=True)
     ]
     minuit.errors = np.full(objective.dim, 0.1)
-    minuit.migrad(ncall=200_000)
+    minuit.migrad(ncall=max_steps * objective.dim)
     end = torch.as_tensor(np.array(minuit.values))
     at_bound = (end <= objective.lower) | (end >= objective.upper)
     return Minimum(end, float(minuit.fval or 0.0), float(minuit.fmin.edm), bool(minuit.valid), at_bound, minuit.nfcn)

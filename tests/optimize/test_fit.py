@@ -55,9 +55,10 @@ def bounded(seen: float = -1.5):
 
 @nuppl.model(interest="phase")
 def wavy():
-    """Five minima; the lowest is far from the nominal point."""
-    phase = nuppl.parameter("phase", dist.Uniform(0.0, 10.0), nominal=0.5)
-    nuppl.observe("x", dist.Normal(torch.cos(math.pi * phase) + 0.05 * (phase - 7.0) ** 2, 0.1), -1.0)
+    """A minimum at every odd phase; the lowest, at 7, is far from the nominal point."""
+    phase = nuppl.parameter("phase", dist.Uniform(0.0, 10.0), nominal=0.8)
+    nuppl.observe("wave", dist.Normal(torch.cos(math.pi * phase), 0.1), -0.9)
+    nuppl.observe("slope", dist.Normal(phase - 7.0, 1.0), 0.0)
 
 
 @pytest.mark.parametrize("minimizer", MINIMIZERS)
@@ -101,13 +102,13 @@ def test_many_starts_find_the_lowest_of_many_minima():
     single = fit(wavy.bind(), starts=0, minos=False)
     many = fit(wavy.bind(), starts=4, minos=False)
     assert single.parameters["phase"].value < 3.0, "the nominal start ends in a local minimum"
-    assert many.parameters["phase"].value == pytest.approx(7.0, abs=0.05)
+    assert many.parameters["phase"].value == pytest.approx(7.0, abs=0.2)
     assert many.minima, "the other minima are reported"
 
 
 def test_starts_of_the_model_are_used():
     told = nuppl.model(interest="phase", starts=[{"phase": 6.9}])(wavy.function)
-    assert fit(told.bind(), starts=0, minos=False).parameters["phase"].value == pytest.approx(7.0, abs=0.05)
+    assert fit(told.bind(), starts=0, minos=False).parameters["phase"].value == pytest.approx(7.0, abs=0.2)
 
 
 def test_log_uniform_parameters_are_fitted_in_their_logarithm():
