@@ -20,7 +20,10 @@ def main(run: Path) -> None:
     groups = load(run / "posterior.nc")
     said = metadata(groups)
     with style():
-        pictures = {"posterior": corner(groups, said["interest"]), "spectra": spectra(groups, said["panels"], said["reference"])[0]}
+        pictures = {
+            "posterior": corner(groups, said["interest"]),
+            "spectra": spectra(groups, said["panels"], said["reference"])[0],
+        }
     for name, picture in pictures.items():
         if picture is not None:
             svg = base64.b64decode(picture.source.partition("base64,")[2])

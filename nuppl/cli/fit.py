@@ -52,7 +52,7 @@ def fit(
     click.echo(json.dumps(_machine(result)) if as_json else _table(result, shown))
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)
-    return 0 if result.converged else 4
+    return 0 if result.trusted else 4
 
 
 def _machine(result: Fit) -> dict[str, Any]:
@@ -69,8 +69,10 @@ def _machine(result: Fit) -> dict[str, Any]:
         },
         "statistic": result.statistic,
         "statistic_is_deviance": result.is_deviance,
+        "degrees_of_freedom": result.freedom,
+        "p_value": _number(result.p_value),
         "other_minima": list(result.minima),
-        "verdict": {"trusted": result.converged, "warnings": list(result.warnings)},
+        "verdict": {"trusted": result.trusted, "warnings": list(result.warnings)},
     }
 
 
@@ -89,7 +91,8 @@ def _table(result: Fit, names: list[str]) -> str:
             text += f"   MINOS +{estimate.upper - estimate.value:.3g} -{estimate.value - estimate.lower:.3g}"
         rows.append(f"{name} = {text}" + ("   (at its bound)" if estimate.at_bound else ""))
     kind = "-2 log L/L_saturated, pulls included" if result.is_deviance else "-2 log L"
-    rows.append(f"{kind} = {result.statistic:.2f}")
+    quality = f", {result.freedom} degrees of freedom, p = {result.p_value:.3f}" if result.p_value >= 0 else ""
+    rows.append(f"{kind} = {round(result.statistic, 2) + 0.0:.2f}{quality}")
     if result.minima:
         rows.append("other minima, above the best by " + ", ".join(f"{height:.2f}" for height in result.minima))
     return "\n".join(rows)

@@ -7,6 +7,7 @@ import math
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import click
 
 from nuppl.cli.options import json_option, model_options, out_option, program_from, seed_option
 from nuppl.cli.progress import reporting
+from nuppl.inference.registry import DEFAULT, ENGINES
 
 if TYPE_CHECKING:
     from nuppl.diagnostics.verdict import Verdict
@@ -28,7 +30,7 @@ NOT_TRUSTED = 4
 
 @click.command()
 @model_options
-@click.option("--engine", default="importance", show_default=True, help="importance, laplace, nuts or svi.")
+@click.option("--engine", default=DEFAULT, show_default=True, help=", ".join(ENGINES) + ".")
 @click.option("--guide", default="laplace", show_default=True, help="Whose draws importance weights.")
 @click.option("--chains", default=4, show_default=True, type=int, help="Independent chains, or batches of proposals.")
 @click.option("--draws", default=1000, show_default=True, type=int, help="Draws kept per chain.")
@@ -88,7 +90,12 @@ def _write(folder: Any, program: Any, draws: Any, seed: int, command: str) -> tu
     folder.save(groups)
     rows = summarize_result(groups)
     verdict = judge(groups, rows)
-    render(groups, folder.report, command, verdict, rows)
+    try:
+        render(groups, folder.report, command, verdict, rows)
+    except Exception as error:
+        # The draws are worth more than their picture: the run is finished, and the reason kept with it.
+        folder.log(traceback.format_exc())
+        click.echo(f"warning: the report could not be drawn ({error}); log.txt in the run says why", err=True)
     shown = [row for row in rows if row.site in program.interest]
     return verdict, shown
 
@@ -124,7 +131,8 @@ def table(rows: list[Summary], verdict: Verdict, attrs: Mapping[str, Any]) -> st
     lines = []
     for row in rows:
         interval = format_interval(row.median, row.lower, row.upper)
-        lines.append(f"{row.name} = {format_measurement(row.mean, row.sd)}   68 %: {interval}")
+        unit = f" {row.unit}" if row.unit else ""
+        lines.append(f"{row.name} = {format_measurement(row.mean, row.sd)}{unit}   68 %: {interval}")
     if "log_evidence" in attrs:
         lines.append(f"log evidence = {attrs['log_evidence']:.3f} ± {attrs['log_evidence_error']:.3f}")
     if "efficiency" in attrs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -72,6 +73,8 @@ def numbers(pairs: Iterable[str]) -> dict[str, Any]:
             values = [float(part) for part in text.split(",")]
         except ValueError:
             raise InputError(f"--set {name}: expected a number, or numbers with commas between, got {text!r}") from None
+        if not all(map(math.isfinite, values)):
+            raise InputError(f"--set {name}: expected finite numbers, got {text!r}")
         found[name] = values[0] if len(values) == 1 else values
     return found
 

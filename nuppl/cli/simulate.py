@@ -63,7 +63,11 @@ def _asimov(program: Program, target: Path) -> dict[str, object]:
     from nuppl.results.schema import expected
     from nuppl.results.storage import save
 
-    save(expected(program, asimov(program)), target)
+    means = asimov(program)
+    for name, mean in means.items():
+        if not bool(mean.isfinite().all()):
+            raise InputError(f"expected data of {name!r} are not finite at these values; change --set")
+    save(expected(program, means), target)
     point = {**program.nominal(), **program.fixed}
     return {
         name: point[name].squeeze().tolist() for name in program.sites if name in point and _worth_telling(point[name])

@@ -24,6 +24,7 @@ PARETO_K = 0.7
 DIVERGENT = 1e-3
 FAILED = 1e-3
 P_VALUE = 1e-3
+UNCORRECTED = 0.95
 APPROXIMATE = ("laplace", "svi")
 """Engines whose draws come from an approximation: only weights can say how far it holds."""
 
@@ -65,7 +66,7 @@ class Evidence:
 
 def all_checks(evidence: Evidence) -> tuple[Check, ...]:
     """Every check that applies."""
-    parts = (_finite, _r_hat, _effective, _divergences, _pareto, _efficiency, _failures, _p_values)
+    parts = (_finite, _r_hat, _effective, _divergences, _pareto, _modes, _efficiency, _failures, _p_values)
     return tuple(check for part in parts for check in part(evidence))
 
 
@@ -120,6 +121,19 @@ def _pareto(evidence: Evidence) -> Iterator[Check]:
     elif evidence.engine in APPROXIMATE:
         advice = f"nothing has checked the approximation made by {evidence.engine}: use importance, or an exact engine"
         yield Check("Pareto k", math.nan, f"< {PARETO_K:g}", False, advice)
+
+
+def _modes(evidence: Evidence) -> Iterator[Check]:
+    if "modes_missed" in evidence.attrs:
+        missed = float(evidence.attrs["modes_missed"])
+        advice = "the guide stands on one mode and others hold probability: use an engine that travels between them"
+        yield Check("modes seen but not covered", missed, "= 0", missed == 0, advice)
+    if evidence.engine in APPROXIMATE and "efficiency" in evidence.attrs:
+        efficiency = float(evidence.attrs["efficiency"])
+        advice = f"draws of {evidence.engine} are not corrected by their weights: use importance, which is"
+        yield Check(
+            "efficiency of uncorrected draws", efficiency, f"≥ {UNCORRECTED:g}", efficiency >= UNCORRECTED, advice
+        )
 
 
 def _efficiency(evidence: Evidence) -> Iterator[Check]:

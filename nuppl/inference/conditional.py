@@ -2,7 +2,8 @@
 
     q(u) = q(u_A) N(u_B; m(u_A), C(u_A)),   C^-1 = P + J^T W J,   m = u_B - C df/du_B
 
-B is the vector of nuisances that the data know best, such as the knots of a free spectrum: given the others (A) the
+B is the one vector site of nuisances, of at most 48 entries, that the data know best, such as the knots of a free
+spectrum: given the others (A) the
 data are nearly linear in it, with a Jacobian J that depends on A and is taken at each proposal by finite differences,
 all proposals and all of B in one batch. A single Gaussian has one covariance for all of A; a response that A moves by a
 few per cent then ruins the weights. q(u_A) is the Gaussian of `center`, with the tails of Student's t in the interest.
@@ -58,6 +59,7 @@ class ConditionalGuide:
     rest: Tensor
     loc: Tensor
     regression: Tensor
+    missed: int = 0
     progress: Progress = silent
 
     def sample(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
@@ -119,6 +121,7 @@ def conditional_guide(whitened: Whitened, settings: Settings, progress: Progress
     if not len(block):
         return tailed(whitened, gaussian)
     interest = whitened.layout.columns(whitened.program.interest)
+    missed = gaussian.missed
     gaussian, curved = center(objective, gaussian, [*interest, *block.tolist()], progress)
     keep = torch.ones(len(gaussian.loc), dtype=torch.bool)
     keep[block] = False
@@ -133,6 +136,7 @@ def conditional_guide(whitened: Whitened, settings: Settings, progress: Progress
         rest=rest,
         loc=gaussian.loc,
         regression=torch.cholesky_solve(mixed.T, outer.scale_tril).T,
+        missed=missed,
         progress=progress,
     )
 

@@ -26,6 +26,11 @@ TAIL = 5
 class Guide(Protocol):
     """What `importance` weights: draws u with shape (n, D) and their log density with shape (n,)."""
 
+    @property
+    def missed(self) -> int:
+        """Modes that were seen and that the guide does not cover."""
+        ...
+
     def sample(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
         """n draws of one stream of random numbers, and their log density."""
         ...
@@ -38,10 +43,12 @@ class GaussianGuide:
     Attributes:
         loc: with shape (D,).
         scale_tril: lower triangular factor of the covariance with shape (D, D).
+        missed: other modes that were seen and that it does not cover.
     """
 
     loc: Tensor
     scale_tril: Tensor
+    missed: int = 0
 
     @classmethod
     def from_precision(cls, loc: Tensor, precision: Tensor) -> GaussianGuide:
@@ -74,6 +81,7 @@ class TailedGuide:
     few: int
     loc: Tensor
     scale_tril: Tensor
+    missed: int = 0
 
     @classmethod
     def around(cls, guide: GaussianGuide, columns: Sequence[int]) -> TailedGuide:
@@ -82,7 +90,7 @@ class TailedGuide:
         keep = torch.ones(len(guide.loc), dtype=torch.bool)
         keep[few] = False
         order = torch.cat([few, keep.nonzero()[:, 0]])
-        return cls(order, len(few), guide.loc[order], lower_factor(guide.scale_tril[order]))
+        return cls(order, len(few), guide.loc[order], lower_factor(guide.scale_tril[order]), guide.missed)
 
     def sample(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
         """n draws and their log density."""

@@ -64,6 +64,7 @@ def importance(program: Program, settings: Settings, progress: Progress = silent
     attrs: dict[str, float | int | str] = {
         **evidence(torch.stack(weights)),
         "guide": settings.guide,
+        "modes_missed": guide.missed,
     }
     return collect(whitened, u, {"lp": density, "log_weight": log_w}, attrs, "importance")
 

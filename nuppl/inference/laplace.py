@@ -9,6 +9,8 @@ Information Theory, Inference, and Learning Algorithms, ch. 27).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -21,10 +23,20 @@ from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.optimize.newton import Minimum, minimize
 from nuppl.optimize.objective import Objective, whitened_objective
+from nuppl.optimize.screen import candidates
 from nuppl.results.draws import Draws, effective_size
 from nuppl.typing import Progress, silent
 
 __all__ = ["laplace", "laplace_guide"]
+
+_SCREENED, _ROUGH = 3, 25
+"""Screened starts in search of other modes, and steps from each."""
+
+_APART = 0.5
+"""Modes are distinct if the interest differs by this much, in units of the prior's deviation."""
+
+_MATTERS = 5.0
+"""A mode whose log density is within this of the highest holds probability that one Gaussian would miss."""
 
 _NEAR = 0.1
 """A guide may stand this far below the mode in log density: its weights, or their Pareto k, tell."""
@@ -40,7 +52,8 @@ def laplace(program: Program, settings: Settings, progress: Progress = silent) -
     batches = [guide.sample(settings.draws, settings.seed, chain) for chain in range(settings.chains)]
     weights = torch.stack([log_weights(whitened, u, log_q, progress) for u, log_q in batches])
     stats = {"lp": weights + torch.stack([log_q for _, log_q in batches]), "log_weight": weights}
-    return collect(whitened, torch.stack([u for u, _ in batches]), stats, evidence(weights), "laplace")
+    attrs = {**evidence(weights), "modes_missed": guide.missed}
+    return collect(whitened, torch.stack([u for u, _ in batches]), stats, attrs, "laplace")
 
 
 def laplace_guide(whitened: Whitened, progress: Progress = silent) -> GaussianGuide:
@@ -51,7 +64,7 @@ def laplace_guide(whitened: Whitened, progress: Progress = silent) -> GaussianGu
     """
     objective = whitened_objective(whitened)
     progress(0, 2, "mode")
-    mode = _mode(whitened, objective)
+    mode, *others = _modes(whitened, objective)
     progress(1, 2, "curvature")
     guides = []
     for precision in (objective.hessian(mode.point), objective.curvature(mode.point)):
@@ -60,7 +73,9 @@ def laplace_guide(whitened: Whitened, progress: Progress = silent) -> GaussianGu
         except RuntimeError:  # LinAlgError: not positive
             continue
     progress(2, 2, "curvature")
-    return max(guides, key=lambda guide: _pilot(whitened, guide))
+    best = max(guides, key=lambda guide: _pilot(whitened, guide))
+    missed = sum(other.value < mode.value + _MATTERS and other.decrease < _NEAR for other in others)
+    return replace(best, missed=missed)
 
 
 def _pilot(whitened: Whitened, guide: GaussianGuide) -> float:
@@ -73,8 +88,31 @@ def _pilot(whitened: Whitened, guide: GaussianGuide) -> float:
     return effective_size(log_weights(whitened, u, log_q))
 
 
-def _mode(whitened: Whitened, objective: Objective) -> Minimum:
-    starts = _starts(whitened)
+def _modes(whitened: Whitened, objective: Objective) -> list[Minimum]:
+    """The distinct modes seen from the nominal point, the author's starts and screened ones; the highest first."""
+    first = _first(whitened, objective)
+    program = whitened.program
+    interest = whitened.layout.columns(program.interest)
+    if not interest:
+        return [first]
+    observed = torch.cat([program.data[name].reshape(-1) for name in program.data_sites])
+    points = candidates(objective, observed, first.point, interest, keep=_SCREENED, points=256, seed=0)
+    found = [first]
+    for point in (*_declared(whitened), *points):
+        try:
+            end = minimize(objective, point, max_steps=_ROUGH)
+        except InputError:
+            continue
+        if all(float((end.point - other.point)[interest].abs().max()) > _APART for other in found):
+            found.append(end)
+        elif end.value < found[0].value - _NEAR and float((end.point - first.point)[interest].abs().max()) <= _APART:
+            found[0] = end
+    return sorted(found, key=lambda mode: mode.value)
+
+
+def _first(whitened: Whitened, objective: Objective) -> Minimum:
+    """From the nominal point, or the priors' medians where that has no density."""
+    starts = torch.cat([whitened.coordinates(whitened.program.nominal()), torch.zeros(1, whitened.dim)])
     usable = objective.values(starts).isfinite()
     if not bool(usable.any()):
         raise InputError(
@@ -90,9 +128,8 @@ def _mode(whitened: Whitened, objective: Objective) -> Minimum:
     return first
 
 
-def _starts(whitened: Whitened) -> Tensor:
-    """The nominal point, the priors' medians, then the model's own starts."""
+def _declared(whitened: Whitened) -> list[Tensor]:
+    """The model's own starts, with everything else at its nominal value."""
     program = whitened.program
-    nominal = program.nominal()
-    points = [whitened.coordinates(nominal), torch.zeros(1, whitened.dim)]
-    return torch.cat(points)
+    starts = [{n: torch.tensor(v) for n, v in start.items() if n in program.latents} for start in program.model.starts]
+    return [whitened.coordinates({**program.nominal(), **start})[0] for start in starts if start]

@@ -40,6 +40,8 @@ class Whitened:
         self.program = program
         self.layout = Layout(program.latents.values(), whitened=True)
         self.failures = 0
+        if not program.latents:
+            raise InputError("nothing to infer: every latent is fixed; leave at least one free")
 
     @property
     def dim(self) -> int:

@@ -78,6 +78,11 @@ class Model:
         chosen = {name: self._option(name, value) for name, value in (options or {}).items()}
         return Program(self, {**self.options, **chosen}, fixed or {}, data or {}, outside)
 
+    def raised(self, error: BaseException) -> bool:
+        """Whether an error came out of the model's own file, rather than out of an engine around it."""
+        file = inspect.getsourcefile(self.function)
+        return any(frame.filename == file for frame in traceback.extract_tb(error.__traceback__))
+
     def where(self, error: BaseException) -> str:
         """`file.py, line 12: ValueError: ...`, the last line of the model's file that an error passed through."""
         file = inspect.getsourcefile(self.function) or "model"

@@ -176,7 +176,14 @@ class Program:
 
         # Blocked: handlers of an engine around us (a guide's particle plate, say) must not reach into the program.
         with program_settings(validate), block(), Visit(dispatch), lanes(n) if n else nullcontext():
-            self.function()
+            try:
+                self.function()
+            except NupplError:
+                raise
+            except Exception as error:
+                if not self.model.raised(error):
+                    raise
+                raise InputError(f"model {self.model.name!r} failed: {self.model.where(error)}") from error
 
     def _site(self, msg: Any) -> Site:
         site = self.sites.get(msg["name"])

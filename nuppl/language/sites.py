@@ -27,9 +27,7 @@ from torch import Tensor
 
 from nuppl.errors import InputError
 
-__all__ = ["KINDS", "Declared", "auxiliary", "observe", "parameter", "pull", "random_effect"]
-
-KINDS = ("parameter", "pull", "random_effect", "data")
+__all__ = ["Declared", "auxiliary", "observe", "parameter", "pull", "random_effect"]
 
 
 @dataclass(frozen=True)

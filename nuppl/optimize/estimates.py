@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from nuppl.language.density import Natural
@@ -18,6 +19,9 @@ from nuppl.optimize.profile import crossing
 from nuppl.typing import Progress
 
 __all__ = ["Estimate", "Fit", "conclude"]
+
+_POOR = 1e-3
+"""A p-value below which a fit is not to be trusted."""
 
 _EQUAL = 2e-3
 """Minima closer than this in -2 log L count as one."""
@@ -53,9 +57,11 @@ class Fit:
         covariance: of the interest in its own units with shape (I, I).
         statistic: -2 log L against the saturated model where one exists, else -2 log L.
         is_deviance: which of the two.
+        freedom: entries of the data minus free parameters.
+        p_value: of the statistic as chi2 with that freedom; NaN where there is no deviance or no freedom.
         log_likelihood: at the minimum.
         minima: -2 log L of the distinct minima above the best one, in ascending order.
-        converged: whether the best minimum converged and its Hessian is positive.
+        converged: whether the best minimum converged and has errors.
         warnings: what a reader must know.
     """
 
@@ -64,10 +70,17 @@ class Fit:
     covariance: Tensor
     statistic: float
     is_deviance: bool
+    freedom: int
+    p_value: float
     log_likelihood: float
     minima: tuple[float, ...]
     converged: bool
     warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def trusted(self) -> bool:
+        """Converged, and not a bad description of the data."""
+        return self.converged and not self.p_value < _POOR
 
 
 def conclude(
@@ -78,7 +91,7 @@ def conclude(
     covariance, warnings = _covariance(objective, best)
     columns = natural.layout.columns(program.interest)
     ends, better = {}, None
-    for number, column in enumerate(columns if minos else []):
+    for number, column in enumerate(columns if minos and bool(covariance.isfinite().all()) else []):
         progress(number + 1, len(columns), "profile errors")
         ends[column], better = _interval(objective, best, covariance, column, warnings, natural.layout.names())
         if better is not None:
@@ -87,6 +100,10 @@ def conclude(
         warnings.append("the minimum did not converge")
     values = {name: value[0] for name, value in natural.values(best.point[None]).items()}
     statistic, is_deviance = deviance(program, values)
+    freedom = _freedom(program)
+    p_value = float(chi2.sf(statistic, freedom)) if is_deviance and freedom > 0 else math.nan
+    if p_value < _POOR:
+        warnings.append(f"the model does not describe the data: p = {p_value:.2g} for {freedom} degrees of freedom")
     heights = [2.0 * (minimum.value - best.value) for minimum in minima]
     return Fit(
         parameters=_estimates(program, natural, best, covariance, ends),
@@ -94,6 +111,8 @@ def conclude(
         covariance=_natural_covariance(natural, best, covariance, columns),
         statistic=statistic,
         is_deviance=is_deviance,
+        freedom=freedom,
+        p_value=p_value,
         log_likelihood=-best.value,
         minima=tuple(sorted({round(height, 2) for height in heights if height > _EQUAL})),
         converged=best.converged and bool(covariance.isfinite().all()),
@@ -101,16 +120,23 @@ def conclude(
     )
 
 
+def _freedom(program: Program) -> int:
+    """Pulls count on both sides: each is a measurement and a parameter."""
+    entries = sum(site.size for site in program.data_sites.values())
+    return entries - sum(site.size for site in program.latents.values() if site.kind == "parameter")
+
+
 def _covariance(objective: Objective, best: Minimum) -> tuple[Tensor, list[str]]:
     """Inverse Hessian; zero rows for coordinates at a bound."""
     hessian, free = objective.hessian(best.point), ~best.at_bound
     covariance = torch.zeros_like(hessian)
     factor, failed = torch.linalg.cholesky_ex(hessian[free][:, free])
+    warnings = []
     if int(failed) or not bool(factor.isfinite().all()):
-        factor = torch.linalg.cholesky(objective.curvature(best.point)[free][:, free])
+        factor, failed = torch.linalg.cholesky_ex(objective.curvature(best.point)[free][:, free])
         warnings = ["the Hessian is not positive at the minimum: errors come from the Fisher information"]
-    else:
-        warnings = []
+    if int(failed):
+        return covariance + math.nan, ["the data do not determine every parameter: no errors; hold some with --set"]
     index = free.nonzero()[:, 0]
     covariance[index[:, None], index[None]] = torch.cholesky_inverse(factor)
     return covariance, warnings

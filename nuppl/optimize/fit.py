@@ -14,7 +14,7 @@ from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.optimize.estimates import Fit, conclude
 from nuppl.optimize.minuit import migrad
-from nuppl.optimize.newton import Minimum, minimize
+from nuppl.optimize.newton import Minimum, NoCurvature, minimize
 from nuppl.optimize.objective import Objective, natural_objective
 from nuppl.optimize.screen import candidates
 from nuppl.typing import Progress, silent
@@ -88,7 +88,7 @@ def _search(
         progress(number + 1, len(points) + 1, "starts")
         try:
             minima.append(descend(objective, point, max_steps=_ROUGH))
-        except FloatingPointError:
+        except NoCurvature:
             continue
     best, *others = sorted(minima, key=lambda minimum: minimum.value)
     # Rough descents that were cut short are enough to rank minima; the lowest is followed to its end.

@@ -13,15 +13,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nuppl.errors import InputError
 from nuppl.optimize.objective import Objective
 
-__all__ = ["Minimum", "minimize"]
+__all__ = ["Minimum", "NoCurvature", "minimize"]
 
 _PATIENCE, _STALL, _KINK = 4, 1e-4, 1e-3
 """At a kink, as binned responses have, the gradient jumps and no step ever looks like the last one: four steps in a row
 that gain less than 1e-4 each end the search, converged if less than 1e-3 seems left to gain (0.04 of an error)."""
 
 _LENGTHS = 2.0 ** -torch.arange(0, 12, dtype=torch.float64)
+
+
+class NoCurvature(InputError):
+    """The expected data of the model, or their derivatives, are not finite."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,6 @@ def _step(curvature: Tensor, gradient: Tensor, free: Tensor, damping: float) -> 
     inner = inner + (damping * diagonal + 1e-12 * diagonal.max()).diag()
     factor, failed = torch.linalg.cholesky_ex(inner)
     if int(failed):
-        raise FloatingPointError("curvature is not positive: the model's expected data are not finite here")
+        raise NoCurvature("the curvature is not positive: the model's expected data are not finite at some point")
     direction[free] = -torch.cholesky_solve(gradient[free][:, None], factor)[:, 0]
     return direction, float(-0.5 * gradient @ direction) * (1.0 + damping)

@@ -76,7 +76,7 @@ def crossing(
         if outside and height < target:
             return Crossing(bound, True, True, None)
         if abs(height - target) < tolerance:
-            return Crossing(position, True, False, None)
+            return Crossing(position, fit.converged, False, None)
         low, high = (t, high) if height < target else (low, t)
         slope = (height - previous[1]) / (t - previous[0]) if t != previous[0] else 0.0
         previous = (t, height)

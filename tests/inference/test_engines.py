@@ -166,3 +166,16 @@ def test_resampling_keeps_proportions():
 def test_settings_out_of_range_are_refused(change, message):
     with pytest.raises(InputError, match=message):
         Settings(**change)
+
+
+@pytest.mark.parametrize("observed", [25.0, 0.5])
+def test_a_mode_that_the_guide_does_not_cover_is_counted(observed):
+    """mu^2 = 25 leaves two modes, at -5 and 5; mu^2 = 0.5 with unit error leaves one broad one."""
+
+    @nuppl.model(interest="mu")
+    def squared():
+        mu = nuppl.parameter("mu", dist.Uniform(-10.0, 10.0), nominal=4.0)
+        nuppl.observe("x", dist.Normal(mu**2 if observed > 1.0 else mu, 1.0), observed)
+
+    drawn = engine("importance")(squared.bind(), settings("importance", draws=100, proposals=200))
+    assert drawn.attrs["modes_missed"] == (1 if observed > 1.0 else 0)

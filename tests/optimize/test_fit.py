@@ -56,7 +56,7 @@ def bounded(seen: float = -1.5):
 @nuppl.model(interest="phase")
 def wavy():
     """A minimum at every odd phase; the lowest, at 7, is far from the nominal point."""
-    phase = nuppl.parameter("phase", dist.Uniform(0.0, 10.0), nominal=0.8)
+    phase = nuppl.parameter("phase", dist.Uniform(0.0, 10.0), nominal=1.14)
     nuppl.observe("wave", dist.Normal(torch.cos(math.pi * phase), 0.1), -0.9)
     nuppl.observe("slope", dist.Normal(phase - 7.0, 1.0), 0.0)
 
