@@ -17,6 +17,7 @@ import click
 
 from nuppl.cli.options import json_option, model_options, out_option, program_from, seed_option
 from nuppl.cli.progress import reporting
+from nuppl.errors import InputError
 from nuppl.inference.registry import DEFAULT, ENGINES
 
 if TYPE_CHECKING:
@@ -62,8 +63,12 @@ def infer(
     folder = RunFolder.create(out or Path("runs") / default_name(model, file), {"command": command, **asked}, overwrite)
     folder.copy_model(file)
     started = time.monotonic()
-    with reporting("infer") as progress:
-        draws = run_engine(program, settings, progress)
+    try:
+        with reporting("infer") as progress:
+            draws = run_engine(program, settings, progress)
+    except InputError:
+        folder.abandon()
+        raise
     seconds = time.monotonic() - started
     draws = replace(draws, attrs={**draws.attrs, "seconds": seconds})
     folder.log(f"{engine} took {seconds:.1f} s")

@@ -23,8 +23,8 @@ __all__ = ["Estimate", "Fit", "conclude"]
 _POOR = 1e-3
 """A p-value below which a fit is not to be trusted."""
 
-_EQUAL = 2e-3
-"""Minima closer than this in -2 log L count as one."""
+_APART = 0.1
+"""Minima are distinct if the interest differs by this much, in units of the prior's deviation."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Fit:
         freedom: entries of the data minus free parameters.
         p_value: of the statistic as chi2 with that freedom; NaN where there is no deviance or no freedom.
         log_likelihood: at the minimum.
-        minima: -2 log L of the distinct minima above the best one, in ascending order.
+        minima: how far -2 log L of minima elsewhere lies above the best one, in ascending order.
         converged: whether the best minimum converged and has errors.
         warnings: what a reader must know.
     """
@@ -104,7 +104,7 @@ def conclude(
     p_value = float(chi2.sf(statistic, freedom)) if is_deviance and freedom > 0 else math.nan
     if p_value < _POOR:
         warnings.append(f"the model does not describe the data: p = {p_value:.2g} for {freedom} degrees of freedom")
-    heights = [2.0 * (minimum.value - best.value) for minimum in minima]
+    heights = [2.0 * (minimum.value - best.value) for minimum in minima if _elsewhere(minimum, best, columns)]
     return Fit(
         parameters=_estimates(program, natural, best, covariance, ends),
         values=values,
@@ -114,10 +114,14 @@ def conclude(
         freedom=freedom,
         p_value=p_value,
         log_likelihood=-best.value,
-        minima=tuple(sorted({round(height, 2) for height in heights if height > _EQUAL})),
+        minima=tuple(sorted({abs(round(height, 2)) for height in heights})),
         converged=best.converged and bool(covariance.isfinite().all()),
         warnings=tuple(warnings),
     )
+
+
+def _elsewhere(minimum: Minimum, best: Minimum, columns: list[int]) -> bool:
+    return bool(((minimum.point - best.point)[columns].abs() > _APART).any())
 
 
 def _freedom(program: Program) -> int:

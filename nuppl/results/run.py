@@ -92,6 +92,10 @@ class RunFolder:
         """Where the report goes."""
         return self.work / REPORT
 
+    def abandon(self) -> None:
+        """Remove what was written: nothing was finished that could be lost."""
+        self._clear(self.work)
+
     def finish(self, **settings: Any) -> Path:
         """Mark the run as finished and put it in its place.
 

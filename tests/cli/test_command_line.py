@@ -204,6 +204,8 @@ def test_a_file_without_a_usable_model_is_refused(text, words, here, tmp_path):
         (("fit", COUNTING, "--set", "signal=one"), ("signal", "expected a number")),
         (("fit", COUNTING, "--set", "signal"), ("NAME=VALUE",)),
         (("fit", COUNTING, "--set", "signal=1", "--set", "signal=2"), ("given twice",)),
+        (("simulate", COUNTING, "--asimov", "--set", "signal=nan"), ("signal", "finite")),
+        (("infer", COUNTING, "--set", "signal=1", "--set", "background_shift=0"), ("every latent is fixed",)),
         (("infer", COUNTING, "--set", "signal=-1"), ("signal", "between 0 and 30 events", "got -1")),
         (("fit", COUNTING, "--option", "backgrund=1"), ("backgrund", "did you mean 'background'")),
         (("fit", COUNTING, "--option", "background=much"), ("background", "expected a float")),
@@ -230,6 +232,13 @@ def test_wrong_words_are_refused_with_the_nearest_right_one(arguments, words, he
 )
 def test_wrong_data_are_refused(name, words, several, here):
     refused(here("infer", f"{several}:{name}"), *words)
+
+
+def test_a_model_that_fails_away_from_its_nominal_point_names_the_users_line(here, tmp_path):
+    failing = "    if rate.dim() > 0:\n        raise ValueError('too many lanes')\n"
+    text = TWO_MODELS.replace("    with nuppl.plate", failing + "    with nuppl.plate")
+    (tmp_path / "fails.py").write_text(text)
+    refused(here("fit", "fails.py:good"), "too many lanes", "fails.py, line 13")
 
 
 def test_several_models_without_a_name_are_refused(several, here):

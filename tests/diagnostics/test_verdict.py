@@ -68,9 +68,24 @@ def test_a_good_chain_and_good_weights_are_trusted():
             ["effective draws, interest", "effective weighted draws"],
         ),
         (draws(engine="laplace"), ["Pareto k"]),
+        (draws(engine="laplace", attrs={"pareto_k": 0.3, "efficiency": 0.76}), ["efficiency of uncorrected draws"]),
+        (draws(engine="importance", attrs={**GOOD_WEIGHTS, "modes_missed": 1}), ["modes seen but not covered"]),
         (draws(shift=torch.tensor(3.0)), ["p-value of y"]),
     ],
-    ids=["split", "stuck", "short", "divergent", "heavy", "untold", "nan", "few", "unchecked", "elsewhere"],
+    ids=[
+        "split",
+        "stuck",
+        "short",
+        "divergent",
+        "heavy",
+        "untold",
+        "nan",
+        "few",
+        "unchecked",
+        "uneven",
+        "second mode",
+        "elsewhere",
+    ],
 )
 def test_each_fault_is_found_and_no_other(result, reasons):
     assert failed(result) == reasons

@@ -149,3 +149,28 @@ def test_impossible_data_are_refused():
 
     with pytest.raises(InputError, match="zero at the nominal point"):
         fit(empty.bind())
+
+
+def test_a_fit_that_does_not_describe_the_data_is_not_trusted():
+    @nuppl.model
+    def flat():
+        level = nuppl.parameter("level", dist.Uniform(0.0, 200.0))
+        with nuppl.plate("bin", 5, dim=-1):
+            nuppl.observe("counts", dist.Poisson(level), torch.tensor([20.0, 40.0, 60.0, 80.0, 100.0]))
+
+    result = fit(flat.bind())
+    assert result.freedom == 4 and result.p_value < 1e-6
+    assert result.converged and not result.trusted and "does not describe" in result.warnings[-1]
+    assert fit(linear_gaussian.bind()).trusted
+
+
+def test_a_parameter_that_no_data_know_has_no_error():
+    @nuppl.model(interest=("rate", "nowhere"))
+    def unknown():
+        rate = nuppl.parameter("rate", dist.Uniform(0.0, 50.0))
+        nuppl.parameter("nowhere", dist.Normal(0.0, 1.0))
+        nuppl.observe("n", dist.Poisson(rate), 7.0)
+
+    result = fit(unknown.bind())
+    assert not result.converged and "do not determine" in result.warnings[0]
+    assert math.isnan(result.parameters["nowhere"].error)
