@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "NupplError", "RunFolderError", "unknown"]
+__all__ = ["InputError", "ModelError", "NupplError", "RunFolderError", "unknown"]
 
 
 class NupplError(Exception):
@@ -22,6 +22,10 @@ class InputError(NupplError, ValueError):
     """The user's model, data or command cannot be used as given."""
 
     exit_code = 2
+
+
+class ModelError(InputError):
+    """The user's program raised an error of its own; the message names the line."""
 
 
 class RunFolderError(NupplError):

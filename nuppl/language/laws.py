@@ -14,7 +14,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from nuppl.errors import InputError
+from nuppl.errors import InputError, ModelError
 from nuppl.language.findings import Finding
 from nuppl.language.handlers import lane_sum, log_prob
 from nuppl.language.plates import PLATE_DIMS
@@ -131,7 +131,8 @@ def drawing(program: Program, watch: Watch, n: int, at_once: int, draws: dict[st
     try:
         draws.update(simulate(program, n, seed=0, tile=at_once))
     except Exception as error:
-        rule = "shape" if isinstance(error, InputError) else "simulation"
+        ours = isinstance(error, InputError) and not isinstance(error, ModelError)
+        rule = "shape" if ours else "simulation"
         rule = "sites" if watch.site and watch.site not in program.sites else rule
         text = f"cannot be simulated, {at_once} at a time: {describe_error(error)}{_hint(error) if at_once > 1 else ''}"
         yield Finding(rule, watch.site, "error", text)

@@ -14,7 +14,7 @@ import torch
 from pyro.poutine.handlers import block
 from torch import Tensor
 
-from nuppl.errors import InputError, NupplError, unknown
+from nuppl.errors import InputError, ModelError, NupplError, unknown
 from nuppl.language.handlers import Visit, lane_sum, log_prob
 from nuppl.language.plates import lanes
 from nuppl.language.precision import program_settings
@@ -183,7 +183,7 @@ class Program:
             except Exception as error:
                 if not self.model.raised(error):
                     raise
-                raise InputError(f"model {self.model.name!r} failed: {self.model.where(error)}") from error
+                raise ModelError(f"model {self.model.name!r} failed: {self.model.where(error)}") from error
 
     def _site(self, msg: Any) -> Site:
         site = self.sites.get(msg["name"])
