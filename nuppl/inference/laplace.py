@@ -17,7 +17,7 @@ from torch import Tensor
 from nuppl.errors import InputError
 from nuppl.inference.guides import GaussianGuide
 from nuppl.inference.settings import Settings
-from nuppl.inference.weights import collect, evidence, log_weights
+from nuppl.inference.weights import certified, log_weights
 from nuppl.language.density import Whitened
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
@@ -49,11 +49,8 @@ def laplace(program: Program, settings: Settings, progress: Progress = silent) -
     """Draws of the Gaussian approximation, with their importance weights as a certificate."""
     whitened = Whitened(program)
     guide = laplace_guide(whitened, progress)
-    batches = [guide.sample(settings.draws, settings.seed, chain) for chain in range(settings.chains)]
-    weights = torch.stack([log_weights(whitened, u, log_q, progress) for u, log_q in batches])
-    stats = {"lp": weights + torch.stack([log_q for _, log_q in batches]), "log_weight": weights}
-    attrs = {**evidence(weights), "modes_missed": guide.missed}
-    return collect(whitened, torch.stack([u for u, _ in batches]), stats, attrs, "laplace")
+    drawn = certified(whitened, guide, settings, "laplace", progress)
+    return replace(drawn, attrs={**drawn.attrs, "modes_missed": guide.missed})
 
 
 def laplace_guide(whitened: Whitened, progress: Progress = silent) -> GaussianGuide:
@@ -95,8 +92,7 @@ def _modes(whitened: Whitened, objective: Objective) -> list[Minimum]:
     interest = whitened.layout.columns(program.interest)
     if not interest:
         return [first]
-    observed = torch.cat([program.data[name].reshape(-1) for name in program.data_sites])
-    points = candidates(objective, observed, first.point, interest, keep=_SCREENED, points=256, seed=0)
+    points = candidates(objective, program.data, first.point, interest, keep=_SCREENED, points=256, seed=0)
     found = [first]
     for point in (*_declared(whitened), *points):
         try:
@@ -131,5 +127,4 @@ def _first(whitened: Whitened, objective: Objective) -> Minimum:
 def _declared(whitened: Whitened) -> list[Tensor]:
     """The model's own starts, with everything else at its nominal value."""
     program = whitened.program
-    starts = [{n: torch.tensor(v) for n, v in start.items() if n in program.latents} for start in program.model.starts]
-    return [whitened.coordinates({**program.nominal(), **start})[0] for start in starts if start]
+    return [whitened.coordinates({**program.nominal(), **start})[0] for start in program.starts]

@@ -15,7 +15,7 @@ from pyro.optim import ClippedAdam
 from nuppl.errors import InputError
 from nuppl.inference.guides import GaussianGuide
 from nuppl.inference.settings import Settings
-from nuppl.inference.weights import collect, evidence, log_weights
+from nuppl.inference.weights import certified
 from nuppl.language.density import Whitened
 from nuppl.language.plates import BATCH_DIM
 from nuppl.language.precision import double_precision, program_settings, seeded
@@ -35,10 +35,7 @@ def svi(program: Program, settings: Settings, progress: Progress = silent) -> Dr
     """Draws of the fitted guide, with their importance weights as a certificate."""
     whitened = Whitened(program)
     guide = svi_guide(whitened, settings, progress)
-    batches = [guide.sample(settings.draws, settings.seed, chain) for chain in range(settings.chains)]
-    weights = torch.stack([log_weights(whitened, u, log_q, progress) for u, log_q in batches])
-    stats = {"lp": weights + torch.stack([log_q for _, log_q in batches]), "log_weight": weights}
-    return collect(whitened, torch.stack([u for u, _ in batches]), stats, evidence(weights), "svi")
+    return certified(whitened, guide, settings, "svi", progress)
 
 
 def svi_guide(whitened: Whitened, settings: Settings, progress: Progress = silent) -> GaussianGuide:

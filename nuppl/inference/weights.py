@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
+from nuppl.inference.guides import Guide
+from nuppl.inference.settings import Settings
 from nuppl.language.density import CHUNK, Whitened
 from nuppl.results.draws import Draws, effective_size, pareto_k
 from nuppl.typing import Progress, silent
 
-__all__ = ["collect", "evidence", "log_weights"]
+__all__ = ["certified", "collect", "evidence", "log_weights"]
 
 
 def log_weights(whitened: Whitened, u: Tensor, log_q: Tensor, progress: Progress = silent) -> Tensor:
@@ -48,6 +50,14 @@ def evidence(weights: Tensor) -> dict[str, float]:
         "pareto_k": pareto_k(flat),
         "proposals": n,
     }
+
+
+def certified(whitened: Whitened, guide: Guide, settings: Settings, engine: str, progress: Progress = silent) -> Draws:
+    """A guide's draws as they are, with their importance weights as a certificate."""
+    batches = [guide.sample(settings.draws, settings.seed, chain) for chain in range(settings.chains)]
+    weights = torch.stack([log_weights(whitened, u, log_q, progress) for u, log_q in batches])
+    stats = {"lp": weights + torch.stack([log_q for _, log_q in batches]), "log_weight": weights}
+    return collect(whitened, torch.stack([u for u, _ in batches]), stats, evidence(weights), engine)
 
 
 def collect(

@@ -127,6 +127,15 @@ class Program:
         declared_interest = tuple(name for name in self.model.interest if name in self.latents)
         return declared_interest or tuple(n for n, s in self.latents.items() if s.kind == "parameter")
 
+    @property
+    def starts(self) -> list[dict[str, Tensor]]:
+        """The author's starts for minimisers, as far as they move free latents."""
+        starts = (
+            {n: torch.tensor(v, dtype=torch.float64) for n, v in s.items() if n in self.latents}
+            for s in self.model.starts
+        )
+        return [start for start in starts if start]
+
     def with_(
         self,
         fixed: Mapping[str, Any] | None = None,

@@ -19,33 +19,32 @@ from nuppl.typing import Values
 __all__ = ["deviance"]
 
 
-def deviance(program: Program, values: Values, data: Values | None = None) -> tuple[float, bool]:
+def deviance(program: Program, values: Values) -> tuple[float, bool]:
     """(statistic, True) where every data site has a saturated model, else (-2 log L, False).
 
     Arguments:
         program: with data.
         values: every free latent, {site: (*site)}.
-        data: replaces the data.
     """
     saturated: list[Tensor | None] = []
 
     def visit(msg: Any, site: Site) -> None:
-        value = msg["value"] = program.data_lanes(site, data) if site.kind == "data" else site.lanes(values[site.name])
+        value = msg["value"] = program.data_lanes(site) if site.kind == "data" else site.lanes(values[site.name])
         if site.kind == "data":
-            saturated.append(_saturated(msg, value))
+            saturated.append(_saturated(msg, value, site))
         elif site.kind == "pull":
-            saturated.append(lane_sum(log_prob(msg, msg["fn"].mean), site.name))
+            saturated.append(lane_sum(log_prob(msg, msg["fn"].mean), site.name, site.batch))
 
     with torch.no_grad():
         program.run(visit)
-        likelihood = float(program.terms(values, data).likelihood[0])
+        likelihood = float(program.terms(values).likelihood[0])
     if any(part is None for part in saturated) or any(s.kind == "random_effect" for s in program.latents.values()):
         return -2.0 * likelihood, False
     best = sum(float(part.expand(1)[0]) for part in saturated if part is not None)
     return 2.0 * (best - likelihood), True
 
 
-def _saturated(msg: Any, value: Tensor) -> Tensor | None:
+def _saturated(msg: Any, value: Tensor, site: Site) -> Tensor | None:
     fn = msg["fn"]
     while isinstance(fn, torch.distributions.Independent):
         fn = fn.base_dist
@@ -56,4 +55,4 @@ def _saturated(msg: Any, value: Tensor) -> Tensor | None:
         term = torch.distributions.Normal(value, fn.scale).log_prob(value)
     else:
         return None
-    return lane_sum(term, msg["name"])
+    return lane_sum(term, site.name, site.batch)

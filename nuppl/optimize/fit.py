@@ -80,8 +80,7 @@ def _search(
     points = _declared_starts(program, natural, first.point)
     interest = natural.layout.columns(program.interest)
     if starts and interest:
-        observed = torch.cat([site.data.reshape(-1) for site in program.data_sites.values() if site.data is not None])
-        screened = candidates(objective, observed, first.point, interest, keep=starts, points=screen, seed=seed)
+        screened = candidates(objective, program.data, first.point, interest, keep=starts, points=screen, seed=seed)
         points.extend(screened)
     minima = [first]
     for number, point in enumerate(points):
@@ -107,10 +106,5 @@ def _first(natural: Natural, objective: Objective, descend: Minimizer) -> Minimu
 
 
 def _declared_starts(program: Program, natural: Natural, point: Tensor) -> list[Tensor]:
-    found = []
-    for start in program.model.starts:
-        known = {name: torch.tensor(value) for name, value in start.items() if name in program.latents}
-        if known:
-            values = {name: value[0] for name, value in natural.values(point[None]).items()}
-            found.append(natural.coordinates({**values, **known})[0])
-    return found
+    values = {name: value[0] for name, value in natural.values(point[None]).items()}
+    return [natural.coordinates({**values, **start})[0] for start in program.starts]

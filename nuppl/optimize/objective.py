@@ -90,7 +90,7 @@ class Objective:
         return row
 
 
-def natural_objective(natural: Natural, data: Values | None = None) -> Objective:
+def natural_objective(natural: Natural) -> Objective:
     """Minus the frequentist log likelihood, with bounds."""
     stiffness = torch.zeros(natural.dim)
     for name, site in natural.program.latents.items():
@@ -98,7 +98,7 @@ def natural_objective(natural: Natural, data: Values | None = None) -> Objective
             # z of a pull is in units of its own standard deviation.
             stiffness[natural.layout.columns([name])] = 1.0
     return Objective(
-        value=lambda z: -natural.log_likelihood(z, data),
+        value=lambda z: -natural.log_likelihood(z),
         moments=lambda z: _moments(natural.program, natural.values(z)),
         stiffness=stiffness,
         lower=natural.lower,
@@ -106,11 +106,11 @@ def natural_objective(natural: Natural, data: Values | None = None) -> Objective
     )
 
 
-def whitened_objective(whitened: Whitened, data: Values | None = None) -> Objective:
+def whitened_objective(whitened: Whitened) -> Objective:
     """Minus the log posterior in whitened coordinates, without bounds."""
     unbounded = torch.full((whitened.dim,), torch.inf)
     return Objective(
-        value=lambda u: -whitened.log_prob(u, data),
+        value=lambda u: -whitened.log_prob(u),
         moments=lambda u: _moments(whitened.program, whitened.values(u)),
         stiffness=torch.ones(whitened.dim),
         lower=-unbounded,

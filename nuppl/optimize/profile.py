@@ -22,15 +22,13 @@ class Crossing:
     """One end of a profile interval.
 
     Attributes:
-        value: the coordinate there.
+        value: the coordinate there, or the bound where that comes first.
         found: False where the search ended unconverged.
-        at_bound: the bound came before the crossing.
         lower_minimum: a better minimum seen on the way, or None.
     """
 
     value: float
     found: bool
-    at_bound: bool
     lower_minimum: Tensor | None
 
 
@@ -71,15 +69,15 @@ def crossing(
         guess[index] = position
         fit = minimize(objective, guess, held=held, tolerance=1e-5)
         if fit.value < minimum.value - 1e-3:
-            return Crossing(position, False, False, fit.point)
+            return Crossing(position, False, fit.point)
         height = (2.0 * max(fit.value - minimum.value, 0.0)) ** 0.5
         if outside and height < target:
-            return Crossing(bound, True, True, None)
+            return Crossing(bound, True, None)
         if abs(height - target) < tolerance:
-            return Crossing(position, fit.converged, False, None)
+            return Crossing(position, fit.converged, None)
         low, high = (t, high) if height < target else (low, t)
         slope = (height - previous[1]) / (t - previous[0]) if t != previous[0] else 0.0
         previous = (t, height)
         step = t + (target - height) / slope if slope > 1e-6 else 2.0 * t
         t = step if low < step < high else (0.5 * (low + high) if high < float("inf") else 2.0 * max(t, 0.1))
-    return Crossing(position, False, False, None)
+    return Crossing(position, False, None)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.quasirandom import SobolEngine
 
 from nuppl.optimize.objective import Objective
+from nuppl.typing import Values
 
 __all__ = ["candidates", "profile_screen"]
 
@@ -53,14 +54,15 @@ def profile_screen(objective: Objective, data: Tensor, minimum: Tensor, interest
 
 
 def candidates(
-    objective: Objective, data: Tensor, minimum: Tensor, interest: list[int], *, keep: int, points: int, seed: int
+    objective: Objective, data: Values, minimum: Tensor, interest: list[int], *, keep: int, points: int, seed: int
 ) -> Tensor:
     """Up to `keep` starts with shape (k, D), best first, no two within a tenth of the box of each other."""
     low = objective.lower[interest].clamp(min=-3.0)
     high = objective.upper[interest].clamp(max=3.0)
     sobol = SobolEngine(len(interest), scramble=True, seed=seed).draw(points, dtype=torch.float64)
     grid = low + (high - low) * sobol
-    order = profile_screen(objective, data, minimum, interest, grid).argsort()
+    observed = torch.cat([value.reshape(-1) for value in data.values()])
+    order = profile_screen(objective, observed, minimum, interest, grid).argsort()
     chosen: list[Tensor] = []
     for index in order.tolist():
         unit = sobol[index]

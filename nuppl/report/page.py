@@ -19,7 +19,7 @@ from nuppl.report.figures_spectra import spectra
 from nuppl.report.tables import data_rows, nuisance_rows, parameter_row, pretty
 from nuppl.results.metadata import metadata
 from nuppl.results.numbers import format_number
-from nuppl.results.summary import Summary, summarize
+from nuppl.results.summary import Summary, summarize_result
 
 __all__ = ["render"]
 
@@ -45,7 +45,7 @@ def render(
     """
     said = metadata(groups)
     if rows is None and "posterior" in groups:
-        rows = summarize(groups["posterior"], said["attrs"].get("effective_draws"))
+        rows = summarize_result(groups)
     verdict = verdict or judge(groups, rows)
     text = _template().render(
         css=_resource("report.css"),
