@@ -62,6 +62,7 @@ def infer(
     command = shlex.join(["nuppl", *sys.argv[1:]])
     folder = RunFolder.create(out or Path("runs") / default_name(model, file), {"command": command, **asked}, overwrite)
     folder.copy_model(file)
+    settings = replace(settings, scratch=folder.work)
     started = time.monotonic()
     try:
         with reporting("infer") as progress:

@@ -21,6 +21,7 @@ __all__ = ["cli", "main"]
 
 COMMANDS = {
     "check": "Prove that a model file keeps the contract.",
+    "evidence": "Compare two runs of one data set: Bayes factor, and what it owes to the priors.",
     "fit": "Maximise the likelihood: best fit, errors, goodness of fit.",
     "infer": "Draw from the posterior and write a run folder with a report.",
     "report": "Write the HTML report of a run anew.",

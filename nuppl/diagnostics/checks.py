@@ -3,6 +3,14 @@
 Thresholds on R-hat and effective draws follow Vehtari et al. (arXiv:1903.08008), that on Pareto k arXiv:1507.02646.
 Nuisances, of which there may be a thousand, are held to looser ones: the worst of so many is a high quantile of the
 statistic even in a perfect run.
+
+What m islands say of a number is the variance B of their means beside that of the draws, W: m W / B effective draws,
+and R-hat^2 = 1 + B / W. An estimated B scatters like chi^2 with m - 1 degrees of freedom: the greatest of K lies, by
+chance alone, above
+
+    q / (m - 1) times the truth,    q the quantile of chi^2 at (1/2)^(1/K),
+
+half of the time (2.6 times for m = 16 and K = 1000). The thresholds of the nuisances of islands leave room for that.
 """
 
 from __future__ import annotations
@@ -13,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
+from scipy.stats import chi2
 
 from nuppl.results.summary import Summary
 
@@ -60,8 +69,13 @@ class Evidence:
 
     @property
     def resampled(self) -> bool:
-        """Whether draws were picked by weight: their order then says nothing, so R-hat cannot either."""
+        """Whether draws were picked by weight."""
         return "effective_draws" in self.attrs
+
+    @property
+    def islands(self) -> int:
+        """The number of chains that are islands, independent runs whose draws come in no order; else 0."""
+        return int(self.attrs.get("islands", 0))
 
 
 def all_checks(evidence: Evidence) -> tuple[Check, ...]:
@@ -78,26 +92,44 @@ def _finite(evidence: Evidence) -> Iterator[Check]:
 
 
 def _r_hat(evidence: Evidence) -> Iterator[Check]:
-    if evidence.resampled:
+    # Batches picked from one set of proposals agree whatever they are; islands agree only where they found the same.
+    if evidence.resampled and not evidence.islands:
         return
-    groups = (("interest", evidence.interest, R_HAT), ("nuisances", evidence.nuisance, R_HAT_NUISANCE))
-    for name, rows, limit in groups:
+    # R-hat is the greater of two, for the place of the draws and for their width.
+    room = _room(evidence.islands, 2 * len(evidence.nuisance))
+    loose = math.sqrt(1.0 + (R_HAT_NUISANCE**2 - 1.0) * room)
+    for name, rows, limit in (("interest", evidence.interest, R_HAT), ("nuisances", evidence.nuisance, loose)):
         if rows:
             # A number that never moved has no R-hat: it is the worst of all.
             worst = max(rows, key=lambda row: math.inf if math.isnan(row.r_hat) else row.r_hat)
             advice = (
                 f"worst: {worst.name}. Above the threshold the chains disagree: run longer, or look for a second mode"
             )
-            yield Check(f"R-hat, {name}", worst.r_hat, f"< {limit:g}", worst.r_hat < limit, advice)
+            yield Check(f"R-hat, {name}", worst.r_hat, f"< {limit:.4g}", worst.r_hat < limit, advice)
 
 
 def _effective(evidence: Evidence) -> Iterator[Check]:
-    groups = (("interest", evidence.interest, EFFECTIVE), ("nuisances", evidence.nuisance, EFFECTIVE_NUISANCE))
-    for name, rows, limit in groups:
+    # The number is the least of three, for the bulk and for two tails.
+    loose = EFFECTIVE_NUISANCE / _room(evidence.islands, 3 * len(evidence.nuisance))
+    for name, rows, limit in (("interest", evidence.interest, EFFECTIVE), ("nuisances", evidence.nuisance, loose)):
         if rows:
             worst = min(rows, key=lambda row: _least(row))
             advice = f"worst: {worst.name} (bulk or tail). Below the threshold intervals are noisy: ask for more draws"
-            yield Check(f"effective draws, {name}", _least(worst), f"≥ {limit:g}", _least(worst) >= limit, advice)
+            if limit < EFFECTIVE_NUISANCE:
+                advice += f" (the least of {len(rows)} estimates from {evidence.islands} islands is low by chance too)"
+            yield Check(f"effective draws, {name}", _least(worst), f"≥ {limit:.4g}", _least(worst) >= limit, advice)
+
+
+def _room(islands: int, estimates: int) -> float:
+    """How far above the truth the greatest of so many estimates lies by chance; 1 where chains have an order.
+
+    >>> [round(_room(16, n), 2) for n in (1, 1000)], _room(0, 1000)
+    ([0.96, 2.58], 1.0)
+    """
+    if islands < 2 or not estimates:
+        return 1.0
+    free = islands - 1
+    return float(chi2.ppf(0.5 ** (1.0 / estimates), free) / free)
 
 
 def _least(row: Summary) -> float:

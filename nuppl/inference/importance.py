@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import unknown
-from nuppl.inference.conditional import conditional_guide, tailed
 from nuppl.inference.guides import GaussianGuide, Guide
+from nuppl.inference.recorder import collect
 from nuppl.inference.settings import Settings
+from nuppl.inference.structured import structured_guide, tailed
 from nuppl.inference.svi import svi_guide
-from nuppl.inference.weights import collect, evidence, log_weights
+from nuppl.inference.weights import evidence, log_weights
 from nuppl.language.density import Whitened
 from nuppl.language.precision import double_precision, seeded
 from nuppl.language.program import Program
@@ -32,7 +33,7 @@ def _prior_guide(whitened: Whitened, settings: Settings, progress: Progress) -> 
 
 
 GUIDES: dict[str, Callable[[Whitened, Settings, Progress], Guide]] = {
-    "laplace": conditional_guide,
+    "laplace": structured_guide,
     "svi": lambda whitened, settings, progress: tailed(whitened, svi_guide(whitened, settings, progress)),
     "prior": _prior_guide,
 }
@@ -51,6 +52,7 @@ def importance(program: Program, settings: Settings, progress: Progress = silent
     """
     if settings.guide not in GUIDES:
         raise unknown("guide", settings.guide, GUIDES)
+    settings = settings.filled(chains=4, draws=1000)
     whitened = Whitened(program)
     guide = GUIDES[settings.guide](whitened, settings, progress)
     kept, weights = [], []
@@ -66,7 +68,7 @@ def importance(program: Program, settings: Settings, progress: Progress = silent
         "guide": settings.guide,
         "modes_missed": guide.missed,
     }
-    return collect(whitened, u, {"lp": density, "log_weight": log_w}, attrs, "importance")
+    return collect(whitened, settings, u, {"lp": density, "log_weight": log_w}, attrs, "importance")
 
 
 def resample(log_weight: Tensor, n: int, seed: int) -> Tensor:

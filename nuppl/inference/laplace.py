@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
-from nuppl.inference.guides import GaussianGuide
+from nuppl.inference.guides import GaussianGuide, standard_normals
 from nuppl.inference.settings import Settings
 from nuppl.inference.weights import certified, log_weights
 from nuppl.language.density import Whitened
+from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.optimize.newton import Minimum, minimize
@@ -27,10 +28,13 @@ from nuppl.optimize.screen import candidates
 from nuppl.results.draws import Draws, effective_size
 from nuppl.typing import Progress, silent
 
-__all__ = ["laplace", "laplace_guide"]
+__all__ = ["laplace", "laplace_guide", "laplace_guides", "main_mode"]
 
 _SCREENED, _ROUGH = 3, 25
 """Screened starts in search of other modes, and steps from each."""
+
+_FEW, _DRAWN, _PRIOR_STREAM = 32, 1024, 1 << 25
+"""With no more dimensions than these, so many prior draws are looked at as well."""
 
 _APART = 0.5
 """Modes are distinct if the interest differs by this much, in units of the prior's deviation."""
@@ -47,32 +51,55 @@ _PILOT, _PILOT_STREAM = 512, 1 << 23
 @double_precision()
 def laplace(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
     """Draws of the Gaussian approximation, with their importance weights as a certificate."""
+    settings = settings.filled(chains=4, draws=1000)
     whitened = Whitened(program)
     guide = laplace_guide(whitened, progress)
     drawn = certified(whitened, guide, settings, "laplace", progress)
     return replace(drawn, attrs={**drawn.attrs, "modes_missed": guide.missed})
 
 
+def main_mode(whitened: Whitened, objective: Objective, progress: Progress = silent) -> tuple[Tensor, int]:
+    """The highest mode seen, with shape (D,), and how many others hold probability; raises as `laplace_guide` does."""
+    points = modes_that_matter(whitened, objective, progress)
+    return points[0], len(points) - 1
+
+
+def modes_that_matter(whitened: Whitened, objective: Objective, progress: Progress = silent) -> list[Tensor]:
+    """The highest mode seen, and others that hold probability, each with shape (D,)."""
+    progress(0, 2, "mode")
+    highest, *others = _modes(whitened, objective)
+    near = (other for other in others if other.value < highest.value + _MATTERS and other.decrease < _NEAR)
+    return [highest.point, *(other.point for other in near)]
+
+
 def laplace_guide(whitened: Whitened, progress: Progress = silent) -> GaussianGuide:
-    """The Gaussian at the mode.
+    """The Gaussian at the highest mode; `laplace_guides` for all.
 
     Raises:
         InputError: the posterior has no finite density to start from, or no maximum.
     """
     objective = whitened_objective(whitened)
-    progress(0, 2, "mode")
-    mode, *others = _modes(whitened, objective)
+    point, missed = main_mode(whitened, objective, progress)
+    return replace(_gaussian(whitened, objective, point, progress), missed=missed)
+
+
+def laplace_guides(whitened: Whitened, progress: Progress = silent) -> list[GaussianGuide]:
+    """A Gaussian at every mode that holds probability, the highest first; raises as `laplace_guide` does."""
+    objective = whitened_objective(whitened)
+    points = modes_that_matter(whitened, objective, progress)
+    return [_gaussian(whitened, objective, point, progress) for point in points]
+
+
+def _gaussian(whitened: Whitened, objective: Objective, point: Tensor, progress: Progress) -> GaussianGuide:
     progress(1, 2, "curvature")
     guides = []
-    for precision in (objective.hessian(mode.point), objective.curvature(mode.point)):
+    for precision in (objective.hessian(point), objective.curvature(point)):
         try:
-            guides.append(GaussianGuide.from_precision(mode.point, precision))
+            guides.append(GaussianGuide.from_precision(point, precision))
         except RuntimeError:  # LinAlgError: not positive
             continue
     progress(2, 2, "curvature")
-    best = max(guides, key=lambda guide: _pilot(whitened, guide))
-    missed = sum(other.value < mode.value + _MATTERS and other.decrease < _NEAR for other in others)
-    return replace(best, missed=missed)
+    return max(guides, key=lambda guide: _pilot(whitened, guide))
 
 
 def _pilot(whitened: Whitened, guide: GaussianGuide) -> float:
@@ -94,7 +121,7 @@ def _modes(whitened: Whitened, objective: Objective) -> list[Minimum]:
         return [first]
     points = candidates(objective, program.data, first.point, interest, keep=_SCREENED, points=256, seed=0)
     found = [first]
-    for point in (*_declared(whitened), *points):
+    for point in (*_declared(whitened), *points, *_from_prior(whitened, objective)):
         try:
             end = minimize(objective, point, max_steps=_ROUGH)
         except InputError:
@@ -103,7 +130,21 @@ def _modes(whitened: Whitened, objective: Objective) -> list[Minimum]:
             found.append(end)
         elif end.value < found[0].value - _NEAR and float((end.point - first.point)[interest].abs().max()) <= _APART:
             found[0] = end
-    return sorted(found, key=lambda mode: mode.value)
+    return sorted(found, key=lambda found: found.value)
+
+
+def _from_prior(whitened: Whitened, objective: Objective) -> list[Tensor]:
+    """The best of many draws from the prior that lie apart; in many dimensions none would be near a mode."""
+    if whitened.dim > _FEW:
+        return []
+    points = standard_normals(_DRAWN, whitened.dim, 0, _PRIOR_STREAM)
+    chosen: list[Tensor] = []
+    for index in objective.values(points).argsort().tolist():
+        if all(float((points[index] - other).abs().max()) > 2.0 * _APART for other in chosen):
+            chosen.append(points[index])
+        if len(chosen) == _SCREENED:
+            break
+    return chosen
 
 
 def _first(whitened: Whitened, objective: Objective) -> Minimum:
@@ -111,10 +152,7 @@ def _first(whitened: Whitened, objective: Objective) -> Minimum:
     starts = torch.cat([whitened.coordinates(whitened.program.nominal()), torch.zeros(1, whitened.dim)])
     usable = objective.values(starts).isfinite()
     if not bool(usable.any()):
-        raise InputError(
-            "the posterior density is zero at every start: expected a finite value at the nominal point; "
-            "give nominal= to parameters, or check that the data are possible under the model"
-        )
+        raise InputError(explain_no_density(whitened.program))
     first = minimize(objective, starts[usable][0])
     if first.decrease > _NEAR:
         raise InputError(

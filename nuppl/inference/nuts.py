@@ -13,9 +13,10 @@ from torch import Tensor
 from nuppl.errors import InputError
 from nuppl.inference.guides import standard_normals
 from nuppl.inference.laplace import laplace_guide
+from nuppl.inference.recorder import collect
 from nuppl.inference.settings import Settings
-from nuppl.inference.weights import collect
 from nuppl.language.density import Whitened
+from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision, seeded
 from nuppl.language.program import Program
 from nuppl.language.simulation import tile_seed
@@ -30,6 +31,7 @@ _STREAM = 1 << 22
 @double_precision()
 def nuts(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
     """Chains of Pyro's NUTS, one after the other."""
+    settings = settings.filled(chains=4, draws=1000, warmup=500)
     whitened = Whitened(program)
     starts = _starts(whitened, settings)
     chains = [_chain(whitened, start, number, settings, progress) for number, start in enumerate(starts)]
@@ -37,7 +39,7 @@ def nuts(program: Program, settings: Settings, progress: Progress = silent) -> D
     diverging = torch.stack([flags for _, flags in chains])
     with torch.no_grad():
         density = torch.stack([whitened.log_prob(chain) for chain in u])
-    return collect(whitened, u, {"lp": density, "diverging": diverging}, {"warmup": settings.warmup}, "nuts")
+    return collect(whitened, settings, u, {"lp": density, "diverging": diverging}, {"warmup": settings.warmup}, "nuts")
 
 
 def _starts(whitened: Whitened, settings: Settings) -> Tensor:
@@ -50,10 +52,7 @@ def _starts(whitened: Whitened, settings: Settings) -> Tensor:
     with torch.no_grad():
         usable = whitened.log_prob(noise).isfinite()
     if not bool(usable.all()):
-        raise InputError(
-            f"the posterior density is zero at {int((~usable).sum())} of {len(usable)} starting points: expected "
-            "finite values; check that the data are possible under the model"
-        )
+        raise InputError(explain_no_density(whitened.program))
     return noise
 
 

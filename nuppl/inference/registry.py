@@ -25,9 +25,11 @@ class EngineInfo(NamedTuple):
 
 
 ENGINES: dict[str, EngineInfo] = {
+    "hmc": EngineInfo("hmc", "many Hamiltonian chains that tune each other: exact, one mode, many dimensions"),
     "importance": EngineInfo("importance", "a guide's draws weighted by the program: exact, with evidence"),
     "laplace": EngineInfo("laplace", "a Gaussian at the mode; says how good it is, does not correct it"),
     "nuts": EngineInfo("nuts", "Pyro's No-U-Turn sampler: exact, slow"),
+    "smc": EngineInfo("smc", "particles tempered from prior to posterior: exact, with evidence, finds many modes"),
     "svi": EngineInfo("svi", "Pyro's full-rank Gaussian autoguide"),
 }
 """Engines by name."""

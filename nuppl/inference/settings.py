@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from nuppl.errors import InputError
 
@@ -15,23 +16,33 @@ class Settings:
 
     Attributes:
         seed: the root seed.
-        chains: independent chains, or independent batches of proposals.
-        draws: kept per chain.
-        warmup: adaptation steps per chain (nuts), optimisation steps (svi).
+        chains: independent chains, islands, or batches of proposals; 0 is the engine's own number.
+        draws: kept per chain; 0 is the engine's own number.
+        warmup: adaptation steps per chain (hmc, nuts), optimisation steps (svi); 0 is the engine's own number.
         proposals: guide draws per chain (importance).
+        particles: per island (smc).
         guide: whose draws are weighted (importance): laplace, svi or prior.
+        marginalize: what to integrate in closed form (smc, hmc): "auto", "none", or names of sites with commas.
+        scratch: a folder for draws that do not fit in memory; the system's where None.
     """
 
     seed: int = 0
-    chains: int = 4
-    draws: int = 1000
-    warmup: int = 500
+    chains: int = 0
+    draws: int = 0
+    warmup: int = 0
     proposals: int = 2500
+    particles: int = 128
     guide: str = "laplace"
+    marginalize: str = "auto"
+    scratch: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("chains", 1), ("draws", 4), ("warmup", 1), ("proposals", 4)):
+        for name, least in (("chains", 0), ("draws", 0), ("warmup", 0), ("proposals", 4), ("particles", 4)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         if self.seed < 0:
             raise InputError(f"seed: expected a non-negative integer, got {self.seed}")
+
+    def filled(self, **own: int) -> Settings:
+        """With the engine's own numbers where 0 was given."""
+        return replace(self, **{name: value for name, value in own.items() if not getattr(self, name)})  # type: ignore[arg-type]

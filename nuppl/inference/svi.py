@@ -17,6 +17,7 @@ from nuppl.inference.guides import GaussianGuide
 from nuppl.inference.settings import Settings
 from nuppl.inference.weights import certified
 from nuppl.language.density import Whitened
+from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.plates import BATCH_DIM
 from nuppl.language.precision import double_precision, program_settings, seeded
 from nuppl.language.program import Program
@@ -33,6 +34,7 @@ _STREAM = 1 << 21
 @double_precision()
 def svi(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
     """Draws of the fitted guide, with their importance weights as a certificate."""
+    settings = settings.filled(chains=4, draws=1000)
     whitened = Whitened(program)
     guide = svi_guide(whitened, settings, progress)
     return certified(whitened, guide, settings, "svi", progress)
@@ -40,6 +42,7 @@ def svi(program: Program, settings: Settings, progress: Progress = silent) -> Dr
 
 def svi_guide(whitened: Whitened, settings: Settings, progress: Progress = silent) -> GaussianGuide:
     """The guide after `settings.warmup` steps of Adam with a rate that falls by a factor of 100."""
+    settings = settings.filled(warmup=500)
 
     def model() -> None:
         base = dist.Normal(torch.zeros(whitened.dim), 1.0).to_event(1)
@@ -51,10 +54,7 @@ def svi_guide(whitened: Whitened, settings: Settings, progress: Progress = silen
         pyro.factor("likelihood", (likelihood + correction).reshape(u.shape[:-1]))
 
     if not bool(whitened.log_prob(torch.zeros(1, whitened.dim)).isfinite()):
-        raise InputError(
-            "the posterior density is zero at the prior's median, where the guide starts: expected a finite value; "
-            "check that the data are possible under the model"
-        )
+        raise InputError(explain_no_density(whitened.program))
     with pyro.get_param_store().scope(), seeded(tile_seed(settings.seed, _STREAM)), program_settings():
         guide = AutoMultivariateNormal(model, init_scale=0.1)
         decay = 0.01 ** (1.0 / settings.warmup)

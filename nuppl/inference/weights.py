@@ -6,19 +6,19 @@ log w = log p(u, data) - log q(u),   evidence Z = mean w,   effective draws = (s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
 from nuppl.inference.guides import Guide
+from nuppl.inference.recorder import collect
 from nuppl.inference.settings import Settings
 from nuppl.language.density import CHUNK, Whitened
 from nuppl.results.draws import Draws, effective_size, pareto_k
 from nuppl.typing import Progress, silent
 
-__all__ = ["certified", "collect", "evidence", "log_weights"]
+__all__ = ["certified", "evidence", "log_weights"]
 
 
 def log_weights(whitened: Whitened, u: Tensor, log_q: Tensor, progress: Progress = silent) -> Tensor:
@@ -57,18 +57,4 @@ def certified(whitened: Whitened, guide: Guide, settings: Settings, engine: str,
     batches = [guide.sample(settings.draws, settings.seed, chain) for chain in range(settings.chains)]
     weights = torch.stack([log_weights(whitened, u, log_q, progress) for u, log_q in batches])
     stats = {"lp": weights + torch.stack([log_q for _, log_q in batches]), "log_weight": weights}
-    return collect(whitened, torch.stack([u for u, _ in batches]), stats, evidence(weights), engine)
-
-
-def collect(
-    whitened: Whitened, u: Tensor, stats: dict[str, Tensor], attrs: Mapping[str, float | int | str], engine: str
-) -> Draws:
-    """Draws u with shape (chain, draw, D) as sites."""
-    chains, draws, _ = u.shape
-    with torch.no_grad():
-        parts = [whitened.values(part) for part in u.reshape(chains * draws, -1).split(CHUNK)]
-    values = {
-        name: torch.cat([part[name] for part in parts]).reshape(chains, draws, *site.shape)
-        for name, site in whitened.program.latents.items()
-    }
-    return Draws(values=values, stats=stats, attrs={**attrs, "failures": whitened.failures}, engine=engine)
+    return collect(whitened, settings, torch.stack([u for u, _ in batches]), stats, evidence(weights), engine)

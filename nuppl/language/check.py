@@ -113,6 +113,7 @@ def _proofs(program: Program, watch: Watch) -> Iterator[Finding]:
     single: dict[str, torch.Tensor] = {}
     many: dict[str, torch.Tensor] = {}
     in_order: list[Callable[[], Iterator[Finding]]] = [
+        lambda: laws.possible(program),
         lambda: laws.nominal(program, watch),
         lambda: laws.drawing(program, watch, laws.DRAWS, 1, single),
         lambda: purity.same_sites(program, single, watch),

@@ -15,7 +15,7 @@ from torch import Tensor
 from nuppl.errors import InputError
 from nuppl.language.handlers import lane_sum, log_prob
 from nuppl.language.layout import Layout
-from nuppl.language.program import Program, Terms, clean, sum_terms
+from nuppl.language.program import Program, Terms, clean, site_moments, sum_terms
 from nuppl.language.table import Site
 from nuppl.language.transport import transport
 from nuppl.typing import Values
@@ -70,6 +70,24 @@ class Whitened:
         prior, likelihood = sum_terms(white, len(u)), sum_terms(observed, len(u))
         self.failures += int((prior + likelihood).isnan().sum())
         return clean(prior), clean(likelihood)
+
+    def moments(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of all data side by side, each with shape (n, M)."""
+        found: list[tuple[Tensor, Tensor]] = []
+
+        def visit(msg: Any, site: Site) -> None:
+            if site.kind == "data":
+                found.append(site_moments(msg["fn"], site))
+                msg["value"] = found[-1][0].reshape(-1, *site.full_shape)
+            else:
+                self._assign(msg, site, u)
+
+        self.program.run(visit)
+        mean, variance = (
+            torch.cat([part.reshape(len(part), -1).expand(len(u), -1) for part in parts], dim=1)
+            for parts in zip(*found, strict=True)
+        )
+        return mean, variance
 
     def _assign(self, msg: Any, site: Site, u: Tensor) -> tuple[Tensor, Tensor]:
         mapping = transport(msg["fn"])

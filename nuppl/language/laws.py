@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from nuppl.errors import InputError, ModelError
+from nuppl.language.diagnosis import diagnose
 from nuppl.language.findings import Finding
 from nuppl.language.handlers import lane_sum, log_prob
 from nuppl.language.plates import PLATE_DIMS
@@ -35,6 +36,7 @@ __all__ = [
     "influence",
     "nominal",
     "plain_pyro",
+    "possible",
     "take",
 ]
 
@@ -75,6 +77,25 @@ def sums(program: Program, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def take(draws: Draws, index: Any) -> dict[str, Tensor]:
     """Some of the draws."""
     return {name: value[index] for name, value in draws.items()}
+
+
+def possible(program: Program) -> Iterator[Finding]:
+    """The data can happen somewhere, and best at the nominal point, from which fits start."""
+    if any(site.data is None or not site.has_density for site in program.data_sites.values()):
+        return
+    one = {name: site.nominal.reshape(site.shape) for name, site in program.sites.items()}
+    try:
+        here = sums(program, evaluate(program, one))
+        if all(bool(term.isfinite().all()) for term in here.values()):
+            return
+        found = diagnose(program)
+    except Exception:
+        # What else breaks the contract is for the laws that follow to say, with its place.
+        return
+    if not found.possible:
+        yield Finding("density", found.site, "error", found.text)
+    elif not any(bool(term.isnan().any()) for term in here.values()):
+        yield Finding("density", found.site, "warning", f"impossible at the nominal point: {found.text}")
 
 
 def nominal(program: Program, watch: Watch) -> Iterator[Finding]:

@@ -42,9 +42,14 @@ def load_model(spec: str) -> tuple[Model, Path]:
     Raises:
         InputError: see `load_models`; several models and no name, or a name that is not there.
     """
-    file, _, name = spec.partition(":") if not Path(spec).exists() else (spec, "", "")
+    file, colon, name = spec.partition(":") if not Path(spec).exists() else (spec, "", "")
     models = load_models(file)
-    if name:
+    if colon:
+        if not name:
+            raise InputError(
+                f"model {spec!r}: expected a name after the colon, one of {', '.join(models)}, got none; "
+                "leave the colon away where the file has just one model"
+            )
         if name not in models:
             raise unknown(f"model in {file}", name, models)
         return models[name], Path(file)

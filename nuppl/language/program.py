@@ -14,8 +14,9 @@ import torch
 from pyro.poutine.handlers import block
 from torch import Tensor
 
-from nuppl.errors import InputError, ModelError, NupplError, unknown
+from nuppl.errors import InputError, ModelError, NupplError
 from nuppl.language.handlers import Visit, lane_sum, log_prob
+from nuppl.language.names import check_names
 from nuppl.language.plates import lanes
 from nuppl.language.precision import program_settings
 from nuppl.language.survey import survey
@@ -73,7 +74,7 @@ class Program:
         self.options = dict(options)
         self.outside = outside
         self.sites = self._survey(fixed, data, outside)
-        self._check_names(fixed, data)
+        check_names(self, fixed, data)
         self._data = {name: site.data for name, site in self.sites.items() if site.data is not None}
 
     def _survey(self, fixed: Mapping[str, Any], data: Mapping[str, Any], outside: bool) -> dict[str, Site]:
@@ -83,19 +84,6 @@ class Program:
             raise
         except Exception as error:
             raise InputError(f"model {self.model.name!r} could not be run: {self.model.where(error)}") from error
-
-    def _check_names(self, fixed: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-        latent = [name for name, site in self.sites.items() if site.kind != "data"]
-        observed = [name for name, site in self.sites.items() if site.kind == "data"]
-        for kind, given, known in (("parameter", fixed, latent), ("data site", data, observed)):
-            for name in given:
-                if name not in known:
-                    raise unknown(kind, name, known)
-        starts = [name for start in self.model.starts for name in start]
-        for kind, names in (("interest", self.model.interest), ("reference", self.model.reference), ("start", starts)):
-            for name in names:
-                if name not in latent:
-                    raise unknown(kind, name, latent)
 
     def function(self) -> Any:
         """The model with its options."""
@@ -263,14 +251,15 @@ class Program:
             if site.kind != "data":
                 msg["value"] = site.lanes(values[site.name])
                 return
-            found[site.name] = _moments(msg["fn"], site)
+            found[site.name] = site_moments(msg["fn"], site)
             msg["value"] = found[site.name][0].reshape(-1, *site.full_shape)
 
         self.run(visit)
         return found
 
 
-def _moments(fn: Any, site: Site) -> tuple[Tensor, Tensor]:
+def site_moments(fn: Any, site: Site) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a data site's distribution, each with shape (n or 1, *site)."""
     if not site.has_density:
         raise InputError(f"site {site.name!r} is a simulator: it has no mean to give; draw pseudo-data instead")
     shape = (*fn.batch_shape, *fn.event_shape)

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
+from nuppl.language.arguments import arguments, innermost
 from nuppl.language.distributions import Simulator
 from nuppl.language.handlers import Visit, declared
 from nuppl.language.plates import PLATE_DIMS, Frame
 from nuppl.language.precision import program_settings
+from nuppl.language.priors import refuse_discrete, refuse_improper
 from nuppl.language.table import Axis, Site
 from nuppl.language.transport import transport
 
@@ -72,13 +74,19 @@ def _describe(msg: Any, fixed: Any, data: Any) -> Site:
     if "/" in msg["name"]:
         raise InputError(f"site {msg['name']!r}: expected a name without '/', which result files cannot hold")
     is_data = said.kind == "data"
+    held = fixed is not None or (msg["is_observed"] and not is_data)
+    if not is_data:
+        refuse_discrete(msg["name"], said.kind, fn)
     axes, batch = _axes(msg)
     white = None if is_data else transport(fn)
+    conditional = not is_data and _depends_on_latents(msg)
+    if not (is_data or held or conditional):
+        refuse_improper(msg["name"], said.kind, fn)
     lower, upper = _bounds(fn)
     site = Site(
         name=msg["name"],
         kind=said.kind,
-        distribution=type(_innermost(fn)).__name__,
+        distribution=type(innermost(fn)).__name__,
         axes=axes,
         batch=batch,
         event=tuple(fn.event_shape),
@@ -90,10 +98,11 @@ def _describe(msg: Any, fixed: Any, data: Any) -> Site:
         spread=torch.ones(()) if is_data else _spread(fn),
         lower=lower,
         upper=upper,
-        conditional=not is_data and _depends_on_latents(msg),
+        prior={} if is_data or conditional else _made_from(fn),
+        conditional=conditional,
         has_density=_has_density(fn),
         auxiliary=said.auxiliary,
-        fixed=fixed is not None or (msg["is_observed"] and not is_data),
+        fixed=held,
         dtype=_dtype(fn),
     )
     given = msg["value"] if msg["is_observed"] else None
@@ -146,14 +155,8 @@ def _axes(msg: Any) -> tuple[tuple[Axis, ...], tuple[int, ...]]:
     return (*plates, *events), batch
 
 
-def _innermost(fn: Any) -> Any:
-    while isinstance(fn, torch.distributions.Independent):
-        fn = fn.base_dist
-    return fn
-
-
 def _bounds(fn: Any) -> tuple[Tensor, Tensor]:
-    support = getattr(_innermost(fn), "support", None)
+    support = getattr(innermost(fn), "support", None)
     lower = getattr(support, "lower_bound", -_INF)
     upper = getattr(support, "upper_bound", _INF)
     # A bound that moves with another latent bounds nothing by itself: outside it the density is zero.
@@ -170,13 +173,24 @@ def _spread(fn: Any) -> Tensor:
     return torch.where(spread.isfinite() & (spread > 0), spread, 1.0)
 
 
+def _made_from(fn: Any) -> dict[str, Tensor]:
+    """The arguments, one number for each entry at most; those of a base that transforms move say nothing."""
+    inner = innermost(fn)
+    size = fn.batch_shape.numel() * fn.event_shape.numel()
+    return {
+        name: value.detach()
+        for name, value, _ in arguments(fn)
+        if name in inner.arg_constraints and value.numel() <= size
+    }
+
+
 def _has_density(fn: Any) -> bool:
-    return not isinstance(_innermost(fn), Simulator)
+    return not isinstance(innermost(fn), Simulator)
 
 
 def _dtype(fn: Any) -> torch.dtype:
     """The coarsest floating type among the distribution's arguments."""
-    inner = _innermost(fn)
+    inner = innermost(fn)
     while isinstance(inner, torch.distributions.TransformedDistribution):
         inner = inner.base_dist
     found = [getattr(inner, name, None) for name in inner.arg_constraints]
@@ -215,23 +229,32 @@ def _data(site: Site, given: Any, fn: Any) -> Tensor | None:
 
 
 def _check_support(site: Site, fn: Any, data: Tensor) -> None:
-    support = _innermost(fn).support
-    lower = getattr(support, "lower_bound", None)
-    if support.is_discrete and lower is not None:
-        # Asimov data are means, not integers: only the bound is asked of them.
-        if bool((data < lower).any()):
-            raise InputError(
-                f"data of site {site.name!r}: expected counts of at least {lower}, got {float(data.min()):g}"
-            )
+    support = innermost(fn).support
+    bounds = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
+    if any(isinstance(bound, Tensor) and bound.requires_grad for bound in bounds):
         return
-    moving = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
-    if any(isinstance(bound, Tensor) and bound.requires_grad for bound in moving):
-        return
-    if not bool(support.check(data).all()):
+    if support.is_discrete:
+        # Asimov data are means, not integers: only the bounds are asked of them.
+        lower, upper = (end if bound is None else bound for bound, end in zip(bounds, (-_INF, _INF), strict=True))
+        inside = (data >= lower) & (data <= upper)
+        limits = [f"at {word} {_shown(b)}" for word, b in zip(("least", "most"), bounds, strict=True) if b is not None]
+        wanted = "counts of " + " and ".join(limits)
+    else:
+        inside = support.check(data)
+        ends = "" if None in bounds else ", " + " to ".join(map(_shown, bounds))
+        wanted = f"values in the support of {site.distribution}{ends}"
+    if not bool(inside.all()):
+        entry = tuple((~inside).nonzero()[0].tolist())
         raise InputError(
-            f"data of site {site.name!r}: expected values in the support of {site.distribution}, "
-            f"got values between {float(data.min()):g} and {float(data.max()):g}"
+            f"data of site {site.name!r}: expected {wanted}, got {site.entry(entry)} = {_shown(data[entry])} "
+            f"({int((~inside).sum())} of {inside.numel()} entries lie outside); check the data, or the distribution"
         )
+
+
+def _shown(value: Any) -> str:
+    ends = torch.as_tensor(value, dtype=torch.float64).flatten()
+    low, high = float(ends.min()), float(ends.max())
+    return f"{low:g}" if low == high else f"({low:g} to {high:g})"
 
 
 def _stand_in(site: Site, fn: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,8 @@ class Site:
         data: what was observed with shape (*batch, *event), or None.
         spread: the standard deviation of its distribution at the nominal point (latents), 1 where it has none.
         lower, upper: bounds of the support where it is an interval, else -inf and inf; scalars or the site's shape.
+        prior: what its distribution was made from, {argument: value}; empty for data, and where that cannot be told or
+            depends on another latent.
         conditional: whether its distribution depends on another latent.
         has_density: False for simulators.
     """
@@ -57,6 +60,7 @@ class Site:
     spread: Tensor
     lower: Tensor
     upper: Tensor
+    prior: Mapping[str, Tensor]
     conditional: bool
     has_density: bool
     auxiliary: bool
@@ -101,6 +105,17 @@ class Site:
             f"site {self.name!r}: expected a value with shape {self.shape} ({names or 'a scalar'}), "
             f"with or without a leading axis of lanes, got {tuple(tensor.shape)}"
         )
+
+    def entry(self, index: tuple[int, ...]) -> str:
+        """The name of one entry: "counts[near, 3.5]".
+
+        Arguments:
+            index: in the seven plate axes, and in the axes of the event as far as they are given.
+        """
+        plates = [(axis, index[:PLATE_DIMS][axis.dim]) for axis in self.axes if axis.dim is not None]
+        events = zip((axis for axis in self.axes if axis.dim is None), index[PLATE_DIMS:], strict=False)
+        named = [str(axis.coords[i] if axis.coords else i) for axis, i in (*plates, *events)]
+        return f"{self.name}[{', '.join(named)}]" if named else self.name
 
     def draws(self, value: Tensor) -> Tensor:
         """The inverse of `lanes`: shape (n, *full_shape) to (n, *shape)."""

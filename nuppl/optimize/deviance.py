@@ -55,4 +55,5 @@ def _saturated(msg: Any, value: Tensor, site: Site) -> Tensor | None:
         term = torch.distributions.Normal(value, fn.scale).log_prob(value)
     else:
         return None
-    return lane_sum(term, site.name, site.batch)
+    event = tuple(range(-len(site.event), 0))
+    return lane_sum(term.sum(event) if event else term, site.name, site.batch)

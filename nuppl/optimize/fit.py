@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nuppl.errors import InputError
 from nuppl.language.density import Natural
+from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.optimize.estimates import Fit, conclude
@@ -98,10 +99,7 @@ def _first(natural: Natural, objective: Objective, descend: Minimizer) -> Minimu
     start = torch.zeros(natural.dim)
     value = float(objective.values(start[None])[0])
     if not math.isfinite(value):
-        raise InputError(
-            "the likelihood is zero at the nominal point: expected a finite value; give nominal= to parameters, "
-            "or check that the data are possible under the model"
-        )
+        raise InputError(explain_no_density(natural.program))
     return descend(objective, start)
 
 

@@ -111,7 +111,7 @@ def whitened_objective(whitened: Whitened) -> Objective:
     unbounded = torch.full((whitened.dim,), torch.inf)
     return Objective(
         value=lambda u: -whitened.log_prob(u),
-        moments=lambda u: _moments(whitened.program, whitened.values(u)),
+        moments=whitened.moments,
         stiffness=torch.ones(whitened.dim),
         lower=-unbounded,
         upper=unbounded,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from nuppl.report.canvas import BLUE, GREY, INK, ORANGE, Picture, figure, picture, tidy
 from nuppl.report.density import contour_levels, density_1d, density_2d
 from nuppl.report.labels import axis_label, literal
+from nuppl.results.arrays import entries, thin
 
 __all__ = ["corner"]
 
@@ -22,6 +24,8 @@ MASSES = (0.95, 0.90, 0.68)
 SHADES = ("#dbe8f4", "#a9cbe8", "#5f9fd3")
 MOST = 8
 """More parameters than this cannot be read on one page."""
+SHOWN = 100_000
+"""Draws in the picture: more could not be told apart."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Column:
 
 def corner(groups: Mapping[str, xr.Dataset], interest: Sequence[str]) -> Picture | None:
     """The corner plot of the first eight numbers of interest, or None where there is none."""
-    columns = [column for name in interest if name in groups["posterior"] for column in _columns(groups, name)][:MOST]
+    found = (column for name in interest if name in groups["posterior"] for column in _columns(groups, name))
+    columns = list(islice(found, MOST))
     if not columns:
         return None
     n = len(columns)
@@ -60,23 +65,17 @@ def corner(groups: Mapping[str, xr.Dataset], interest: Sequence[str]) -> Picture
     return picture(drawn, "Parameters of interest", caption)
 
 
-def _columns(groups: Mapping[str, xr.Dataset], name: str) -> list[Column]:
+def _columns(groups: Mapping[str, xr.Dataset], name: str) -> Iterator[Column]:
     posterior = groups["posterior"][name]
-    values = np.asarray(posterior.transpose("chain", "draw", ...).values, dtype=np.float64)
-    flat = values.reshape(values.shape[0] * values.shape[1], -1)
     attrs: dict[str, Any] = dict(posterior.attrs)
-    found = []
-    for k, entry in enumerate(np.ndindex(values.shape[2:])):
-        power = _power(flat[:, k])
+    for place, values in entries(thin(posterior, SHOWN)):
+        power = _power(values)
         scale = f"$10^{{{power}}}$" if power else ""
-        ticks = [posterior.coords[d].values[i] for d, i in zip(posterior.dims[2:], entry, strict=True)]
+        ticks = [posterior.coords[d].values[i] for d, i in zip(posterior.dims[2:], place, strict=True)]
         label = axis_label(name, attrs, scale)
         label += f"\n{', '.join(map(literal, ticks))}" if ticks else ""
         bounds = (attrs.get("lower", -math.inf) / 10.0**power, attrs.get("upper", math.inf) / 10.0**power)
-        found.append(
-            Column(flat[:, k] / 10.0**power, bounds, label, _prior(groups, name, power) if not entry else None)
-        )
-    return found
+        yield Column(values.ravel() / 10.0**power, bounds, label, None if place else _prior(groups, name, power))
 
 
 def _power(values: NDArray[np.float64]) -> int:

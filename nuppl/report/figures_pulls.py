@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nuppl.report.canvas import BAND, BLUE, GREY, INK, LIGHT, Picture, figure, picture, tidy
 from nuppl.report.labels import axis_name, literal, plain, tex_label
+from nuppl.results.arrays import entries
 
 __all__ = ["pulls"]
 
@@ -51,13 +52,10 @@ def _sites(groups: Mapping[str, xr.Dataset]) -> Iterator[Pulls]:
         name = str(key)
         if draws.attrs.get("kind") != "pull" or f"{name}_sigma" not in constants:
             continue
-        values = np.asarray(draws.transpose("chain", "draw", ...).values, dtype=np.float64)
-        flat = values.reshape(values.shape[0] * values.shape[1], -1)
         center, sigma = (np.ravel(constants[f"{name}_{part}"].values) for part in ("center", "sigma"))
-        whitened = (flat - center) / sigma
-        shape = draws.shape[2:]
-        names = [_coordinates(draws, entry) for entry in np.ndindex(shape)]
-        yield Pulls(name, tex_label(name, draws.attrs), names, whitened.mean(0), whitened.std(0), draws)
+        mean, sd = np.array([(values.mean(), values.std()) for _, values in entries(draws)]).T
+        names = [_coordinates(draws, entry) for entry in np.ndindex(draws.shape[2:])]
+        yield Pulls(name, tex_label(name, draws.attrs), names, (mean - center) / sigma, sd / sigma, draws)
 
 
 def _coordinates(draws: xr.DataArray, entry: tuple[int, ...]) -> str:

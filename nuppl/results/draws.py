@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,7 @@ class Draws:
     """Posterior draws of one engine.
 
     Attributes:
-        values: every free latent, {site: (chain, draw, *site)}.
+        values: every free latent, {site: (chain, draw, *site)}; a dictionary, or the mapping of a `Spool`.
         stats: one number per draw, {name: (chain, draw)}, under ArviZ's names: "lp", "log_weight", "diverging",
             "acceptance_rate".
         attrs: one value for the run: "log_evidence", "log_evidence_error", "efficiency", "effective_draws" (where
@@ -60,6 +61,29 @@ class Draws:
     def lanes(self) -> dict[str, Tensor]:
         """All chains in one row: {site: (chain * draw, *site)}."""
         return {name: value.detach().flatten(0, 1) for name, value in self.values.items()}
+
+    def thinned(self, most: int) -> tuple[Draws, Tensor]:
+        """At most that many draws (or one of each chain), evenly spaced along the chains, in memory.
+
+        Returns:
+            The draws, and their numbers in the chains with shape (draw,).
+
+        >>> few, numbers = Draws({"x": torch.arange(20.0).reshape(2, 10)}).thinned(8)
+        >>> few.values["x"][1].tolist(), numbers.tolist()
+        ([10.0, 12.0, 15.0, 17.0], [0, 2, 5, 7])
+        """
+        chains, draws = self.shape
+        n = min(draws, max(1, most // chains))
+        numbers = torch.arange(n) * draws // n
+        values, stats = ({name: _picked(part, name, numbers) for name in part} for part in (self.values, self.stats))
+        return Draws(values, stats, self.attrs, self.engine), numbers
+
+
+def _picked(values: Mapping[str, Tensor], name: str, numbers: Tensor) -> Tensor:
+    """Some draws of a site. Each entry is asked for anew: a mapped file lets go of what it read for the last one."""
+    chains, _, *site = values[name].shape
+    entries = [values[name][(..., *place)][:, numbers] for place in np.ndindex(*site)]
+    return torch.stack(entries, -1).reshape(chains, len(numbers), *site)
 
 
 def effective_size(log_weights: Tensor) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
+from torch import Tensor
 
 import nuppl
 from nuppl.errors import InputError
@@ -59,7 +60,10 @@ def describe_file(
 
 
 def describe_site(site: Site) -> dict[str, str | float | int]:
-    """The attributes of one variable: unit, label, kind, distribution, and bounds where they are finite numbers."""
+    """The attributes of one variable: unit, label, kind, distribution, and bounds where they are finite numbers.
+
+    `prior` says what the distribution of a parameter was made from, {argument: number, or one for each entry}.
+    """
     said: dict[str, str | float | int] = {
         "unit": site.unit,
         "label": site.label,
@@ -69,7 +73,14 @@ def describe_site(site: Site) -> dict[str, str | float | int]:
     }
     bounds = {"lower": site.lower, "upper": site.upper}
     said.update({k: float(v) for k, v in bounds.items() if v.numel() == 1 and bool(v.isfinite())})
+    if site.kind == "parameter":
+        said["prior"] = json.dumps({name: _entries(value, site) for name, value in site.prior.items()})
     return said
+
+
+def _entries(value: Tensor, site: Site) -> float | list[float]:
+    entries = value.expand(site.full_shape).flatten().tolist()
+    return entries[0] if len(set(entries)) == 1 else entries
 
 
 def metadata(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:

@@ -7,17 +7,20 @@
 | prior, prior_predictive   | draws of latents and data before any data               | chain, draw, plates  |
 | posterior_predictive      | replicas of the data                                    | chain, draw, plates  |
 | log_likelihood            | per entry of the data                                   | chain, draw, plates  |
-| sample_stats              | what the engine says of each draw, and discrepancies    | chain, draw          |
+| sample_stats              | what the engine says of each draw, and discrepancies    | chain, draw; or      |
+|                           | between data, replicas and their expectation            | chain, kept_draw     |
 | observed_data             | the data                                                | plates               |
 | constant_data             | fixed sites; centre and width of each pull; expected    | plates               |
 |                           | data, their deviation, and the reference expectation    |                      |
 
-Dims and coordinates come from the plates of the program.
+Dims and coordinates come from the plates of the program. Of many draws, posterior_predictive, log_likelihood, the
+discrepancies and the expectations are computed at no more than 4000, evenly spaced along the chains: their `draw` (of
+the discrepancies, beside statistics of all draws, `kept_draw`) counts as the posterior's does, and a note says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,7 @@ from nuppl.errors import InputError
 from nuppl.language.program import Program
 from nuppl.language.simulation import simulate, tile_seed
 from nuppl.language.table import Axis, Site
+from nuppl.results.arrays import lazy
 from nuppl.results.draws import Draws
 from nuppl.results.metadata import describe_file, describe_site
 from nuppl.results.predictive import Predictive, predict, reference
@@ -41,7 +45,7 @@ __all__ = ["Groups", "expected", "inferred", "simulated"]
 Groups = dict[str, xr.Dataset]
 """The groups of a result by name; "/" carries the attributes of the file."""
 
-PRIOR_DRAWS = 512
+PRIOR_DRAWS, PREDICTIVE_DRAWS = 512, 4000
 PRIOR_STREAM, PREDICTIVE_STREAM = 7001, 7002
 """Streams of random numbers that no engine uses."""
 
@@ -60,16 +64,17 @@ def inferred(program: Program, draws: Draws, seed: int, prior_draws: int = PRIOR
     missing = [name for name in program.latents if name not in draws.values]
     if missing:
         raise InputError(f"draws of {draws.engine or 'the engine'}: expected every free latent, missing {missing}")
-    lanes = draws.lanes()
+    few, numbers = draws.thinned(PREDICTIVE_DRAWS)
+    lanes = few.lanes()
     predictive = predict(program, lanes, tile_seed(seed, PREDICTIVE_STREAM))
     before, notes = _prior(program, prior_draws, tile_seed(seed, PRIOR_STREAM))
-    latents = {name: draws.values[name] for name in program.latents}
+    notes = (*notes, *_thinning(draws, few))
     return {
         "/": xr.Dataset(attrs=describe_file(program, draws.engine, seed, draws.attrs, notes)),
-        "posterior": _dataset(program, latents, ("chain", "draw")),
+        "posterior": _dataset(program, draws.values, ("chain", "draw"), names=tuple(program.latents), data=lazy),
         **before,
-        **_predictive(program, predictive, draws.shape),
-        "sample_stats": _stats(draws, predictive),
+        **_predictive(program, predictive, numbers, few.shape),
+        "sample_stats": _stats(draws, predictive, numbers),
         "observed_data": _dataset(program, program.data),
         "constant_data": _constants(program, lanes, predictive),
     }
@@ -114,21 +119,31 @@ def _prior(program: Program, n: int, seed: int) -> tuple[Groups, tuple[str, ...]
     }, ()
 
 
-def _predictive(program: Program, predictive: Predictive, shape: tuple[int, int]) -> Groups:
+def _thinning(draws: Draws, few: Draws) -> tuple[str, ...]:
+    if few.shape == draws.shape:
+        return ()
+    kept, every = (chains * n for chains, n in (few.shape, draws.shape))
+    return (f"replicas, likelihoods and discrepancies are those of {kept} of the {every} draws, evenly spaced",)
+
+
+def _predictive(program: Program, predictive: Predictive, numbers: Tensor, shape: tuple[int, int]) -> Groups:
     found = {"posterior_predictive": predictive.replicated}
     if predictive.log_likelihood:
         found["log_likelihood"] = predictive.log_likelihood
-    return {
+    groups = {
         group: _dataset(program, {n: v.reshape(*shape, *v.shape[1:]) for n, v in values.items()}, ("chain", "draw"))
         for group, values in found.items()
     }
+    return {group: dataset.assign_coords(draw=numbers.numpy()) for group, dataset in groups.items()}
 
 
-def _stats(draws: Draws, predictive: Predictive) -> xr.Dataset:
-    values = dict(draws.stats)
-    values.update({name: value.reshape(draws.shape) for name, value in predictive.discrepancy.items()})
-    variables = {name: (("chain", "draw"), value.detach().numpy()) for name, value in values.items()}
-    return xr.Dataset(variables, coords=_counted(("chain", "draw"), draws.shape))
+def _stats(draws: Draws, predictive: Predictive, numbers: Tensor) -> xr.Dataset:
+    chains, n = draws.shape
+    kept = "draw" if len(numbers) == n else "kept_draw"
+    variables: dict[str, Any] = {name: (("chain", "draw"), lazy(draws.stats, name)) for name in draws.stats}
+    for name, value in predictive.discrepancy.items():
+        variables[name] = (("chain", kept), value.reshape(chains, len(numbers)).numpy())
+    return xr.Dataset(variables, coords={**_counted(("chain", "draw"), draws.shape), kept: numbers.numpy()})
 
 
 def _constants(program: Program, lanes: Values, predictive: Predictive) -> xr.Dataset:
@@ -146,22 +161,36 @@ def _constants(program: Program, lanes: Values, predictive: Predictive) -> xr.Da
     return found.merge(prior_densities(program, lanes))
 
 
-def _dataset(program: Program, values: Values, leading: tuple[str, ...] = (), suffix: str = "") -> xr.Dataset:
-    """Tensors as labelled arrays; fewer axes than the site's own means that its event axes were summed."""
+def _whole(values: Values, name: str) -> Any:
+    return values[name].detach().to(torch.float64).numpy()
+
+
+def _dataset(
+    program: Program,
+    values: Values,
+    leading: tuple[str, ...] = (),
+    suffix: str = "",
+    names: tuple[str, ...] | None = None,
+    data: Callable[[Values, str], Any] = _whole,
+) -> xr.Dataset:
+    """Tensors as labelled arrays; fewer axes than the site's own means that its event axes were summed.
+
+    Arguments:
+        names: the sites wanted, by default all.
+        data: how an array holds its tensor; one tensor at a time is asked for, since each may be a mapped file.
+    """
     variables: dict[str, Any] = {}
     axes: dict[str, Axis] = {}
-    for name, value in values.items():
-        site = program.sites[name]
-        own = site.axes[: value.dim() - len(leading)]
+    shape: tuple[int, ...] = ()
+    for name in values if names is None else names:
+        site, shape = program.sites[name], tuple(values[name].shape)
+        own = site.axes[: len(shape) - len(leading)]
         _check_axes(site, own, values)
         axes |= {axis.name: axis for axis in own}
-        array = value.detach().to(torch.float64).numpy()
-        variables[name + suffix] = ((*leading, *(axis.name for axis in own)), array, describe_site(site))
+        dims = (*leading, *(axis.name for axis in own))
+        variables[name + suffix] = (dims, data(values, name), describe_site(site))
     coords = {name: np.asarray(axis.coords or range(axis.size)) for name, axis in axes.items()}
-    if variables and leading:
-        shape = next(iter(values.values())).shape
-        coords |= _counted(leading, tuple(shape))
-    dataset = xr.Dataset(variables, coords=coords)
+    dataset = xr.Dataset(variables, coords={**coords, **_counted(leading, shape)})
     for name, axis in axes.items():
         dataset.coords[name].attrs["unit"] = axis.unit
     return dataset

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import netCDF4
 import xarray as xr
 
 from nuppl.errors import InputError
+from nuppl.results.arrays import entries, is_long
 
 __all__ = ["load", "save"]
+
+CHUNK = 1 << 17
+"""Draws that lie together in the file: 1 MiB of one entry."""
 
 
 def save(groups: Mapping[str, xr.Dataset], path: str | Path) -> Path:
@@ -26,11 +33,38 @@ def save(groups: Mapping[str, xr.Dataset], path: str | Path) -> Path:
         groups["/"].to_netcdf(partial, mode="w", engine="netcdf4")
         for name, group in groups.items():
             if name != "/" and group.variables:
-                group.to_netcdf(partial, mode="a", group=name, engine="netcdf4")
+                _write(partial, name, group)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _write(path: Path, name: str, group: xr.Dataset) -> None:
+    if not any(_is_long(array) for array in group.data_vars.values()):
+        group.to_netcdf(path, mode="a", group=name, engine="netcdf4")
+        return
+    group.drop_vars(group.data_vars).to_netcdf(path, mode="a", group=name, engine="netcdf4")
+    for key, array in group.data_vars.items():
+        if _is_long(array):
+            with netCDF4.Dataset(path, "a") as file:
+                _write_long(file[name], str(key), array)
+        else:
+            alone = group[[key]].drop_vars(group.coords, errors="ignore")
+            alone.to_netcdf(path, mode="a", group=name, engine="netcdf4")
+
+
+def _is_long(array: xr.DataArray) -> bool:
+    return array.dims[:2] == ("chain", "draw") and is_long(array)
+
+
+def _write_long(folder: Any, name: str, draws: xr.DataArray) -> None:
+    """Entry by entry, in chunks along the draws: what reads one entry then reads no other."""
+    chunks = (1, min(draws.shape[1], CHUNK), *(1 for _ in draws.shape[2:]))
+    variable = folder.createVariable(name, draws.dtype, draws.dims, fill_value=math.nan, chunksizes=chunks)
+    variable.setncatts(draws.attrs)
+    for place, values in entries(draws):
+        variable[(slice(None), slice(None), *place)] = values
 
 
 def load(path: str | Path) -> dict[str, xr.Dataset]:

@@ -1,7 +1,4 @@
-"""Statistics of draws, entry by entry: moments, quantiles, convergence.
-
-R-hat and effective draws are the rank-normalised ones of Vehtari et al. (arXiv:1903.08008), from ArviZ.
-"""
+"""Statistics of draws, entry by entry: moments, quantiles, convergence."""
 
 from __future__ import annotations
 
@@ -13,7 +10,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from torch import Tensor
 
+from nuppl.results.arrays import entries, lazy
+from nuppl.results.convergence import convergence
 from nuppl.results.draws import Draws
 from nuppl.results.metadata import metadata
 
@@ -48,45 +48,41 @@ class Summary:
     unit: str = ""
 
 
-def summarize(draws: Draws | xr.Dataset, effective_draws: float | None = None) -> list[Summary]:
-    """One row per number, in the order of the sites.
+def summarize(draws: Draws | xr.Dataset, attrs: Mapping[str, Any] | None = None) -> list[Summary]:
+    """One row per number, in the order of the sites. One number at a time is held in memory.
 
     Arguments:
         draws: from an engine, or the `posterior` group of a result (which knows the coordinates).
-        effective_draws: the effective size of resampled draws. Resampling repeats draws, which the autocorrelation
-            cannot see, so no effective number may exceed it. Taken from `draws.attrs` where that is at hand.
+        attrs: of the run, where `draws` does not bring them: "effective_draws" of resampled draws, which no effective
+            number may exceed, and "islands", the number of chains whose draws come in no order.
     """
     if isinstance(draws, Draws):
-        given = draws.attrs.get("effective_draws")
-        effective_draws = float(given) if given is not None else effective_draws
-        draws = _dataset(draws)
-    limit = math.inf if effective_draws is None else float(effective_draws)
-    return [row for site in draws.data_vars for row in _rows(str(site), draws[site], limit)]
+        attrs, draws = draws.attrs, _dataset(draws)
+    given = (attrs or {}).get("effective_draws")
+    limit = math.inf if given is None else float(given)
+    islands = int((attrs or {}).get("islands", 0)) > 0
+    return [row for site in draws.data_vars for row in _rows(str(site), draws[site], limit, islands)]
 
 
 def summarize_result(groups: Mapping[str, xr.Dataset]) -> list[Summary]:
     """The summary of a result's posterior, empty where it has none."""
     if "posterior" not in groups:
         return []
-    return summarize(groups["posterior"], metadata(groups)["attrs"].get("effective_draws"))
+    return summarize(groups["posterior"], metadata(groups)["attrs"])
 
 
 def _dataset(draws: Draws) -> xr.Dataset:
-    return xr.Dataset(
-        {
-            name: (("chain", "draw", *(f"{name}_dim_{i}" for i in range(value.dim() - 2))), value.detach().numpy())
-            for name, value in draws.values.items()
-        }
-    )
+    def dims(site: Tensor, name: str) -> tuple[str, ...]:
+        return ("chain", "draw", *(f"{name}_dim_{i}" for i in range(site.dim() - 2)))
+
+    return xr.Dataset({name: (dims(site, name), lazy(draws.values, name)) for name, site in draws.values.items()})
 
 
-def _rows(site: str, draws: xr.DataArray, limit: float) -> Iterator[Summary]:
-    values = np.asarray(draws.transpose("chain", "draw", ...).values, dtype=np.float64)
-    entries = [entry for entry, _ in np.ndenumerate(values[0, 0])]
-    for entry in entries:
-        coordinates = tuple(_coordinate(draws, dim, i) for dim, i in zip(draws.dims[2:], entry, strict=True))
+def _rows(site: str, draws: xr.DataArray, limit: float, islands: bool) -> Iterator[Summary]:
+    for place, values in entries(draws):
+        coordinates = tuple(_coordinate(draws, dim, i) for dim, i in zip(draws.dims[2:], place, strict=True))
         label = f"[{', '.join(map(str, coordinates))}]" if coordinates else ""
-        numbers = _numbers(values[(..., *entry)], limit)
+        numbers = _numbers(values, limit, islands)
         yield Summary(site + label, site, coordinates, **numbers, unit=str(draws.attrs.get("unit", "")))
 
 
@@ -98,25 +94,10 @@ def _coordinate(draws: xr.DataArray, dim: Any, i: int) -> Any:
     return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
-def _numbers(values: NDArray[np.float64], limit: float) -> dict[str, float]:
+def _numbers(values: NDArray[np.float64], limit: float, islands: bool) -> dict[str, float]:
     if not np.isfinite(values).all():
         return dict.fromkeys(NUMBERS, math.nan)
     median, lower, upper = np.quantile(values, (0.5, *ONE_SIGMA))
     sd = float(values.std(ddof=1)) if values.size > 1 else 0.0
     moments = (float(values.mean()), sd, float(median), float(lower), float(upper))
-    return dict(zip(NUMBERS, (*moments, *_convergence(values, limit)), strict=True))
-
-
-def _convergence(values: NDArray[np.float64], limit: float) -> tuple[float, float, float]:
-    import arviz
-
-    if np.ptp(values) == 0.0:
-        # A number that never moved has no R-hat; the verdict must not take it for a converged one.
-        return math.nan, 0.0, 0.0
-    # ArviZ wants two chains for R-hat; the halves of a single one are a fair test of drift.
-    half = values.shape[1] // 2
-    chains = values if len(values) > 1 else values[0, : 2 * half].reshape(2, half)
-    # Chains that are each stuck at a place of their own divide by zero: R-hat is then infinite, as it should be.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bulk, tail = (float(arviz.ess(values, method=method)) for method in ("bulk", "tail"))
-        return float(arviz.rhat(chains)), min(bulk, limit), min(tail, limit)
+    return dict(zip(NUMBERS, (*moments, *convergence(values, limit, islands)), strict=True))

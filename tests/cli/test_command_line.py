@@ -213,6 +213,8 @@ def test_a_file_without_a_usable_model_is_refused(text, words, here, tmp_path):
         (("fit", COUNTING, "--engin", "x"), ("--engin",)),
         (("ft", COUNTING), ("ft", "did you mean 'fit'")),
         (("fit", f"{COUNTING}:countin"), ("countin", "did you mean 'counting'")),
+        (("fit", f"{COUNTING}:"), ("expected a name after the colon, one of counting",)),
+        (("check", f"{COUNTING}:"), ("expected a name after the colon",)),
         (("infer", COUNTING, "--draws", "0"), ("draws", "at least")),
         (("simulate", COUNTING, "--asimov", "-n", "3"), ("--asimov",)),
         (("show", "nothing"), ("nothing", "expected a run folder")),
@@ -227,7 +229,7 @@ def test_wrong_words_are_refused_with_the_nearest_right_one(arguments, words, he
     [
         ("too_long", ("counts", "expected shape (3,)", "bin: 3", "got (5,)")),
         ("not_a_number", ("counts", "NaN or infinity in 1 of 3")),
-        ("negative", ("counts", "at least 0", "got -1")),
+        ("negative", ("counts", "at least 0", "got counts[b] = -1")),
     ],
 )
 def test_wrong_data_are_refused(name, words, several, here):

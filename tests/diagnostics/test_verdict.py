@@ -15,6 +15,7 @@ from nuppl.language.simulation import asimov
 from nuppl.results.draws import Draws
 from nuppl.results.schema import expected, inferred
 from nuppl.results.storage import load, save
+from nuppl.results.summary import summarize
 
 N = 50
 
@@ -112,6 +113,51 @@ def test_the_verdict_survives_the_file_and_json(tmp_path):
     assert verdict.sentence().startswith("Do not trust this posterior: 2 of ")
     shown = {check["name"]: check for check in verdict.to_json()["checks"]}
     assert shown["Pareto k"]["value"] is None and shown["R-hat, interest"]["passed"]
+
+
+def islands(shared, nuisances, seed=1, n=100):
+    """Sixteen islands; the draws of each share a part of the mean, or of the nuisances, in no order."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(part, *shape):
+        here, own = (torch.randn(16, k, *shape, generator=generator, dtype=torch.float64) for k in (1, n))
+        return part**0.5 * here + (1.0 - part) ** 0.5 * own
+
+    values = {"mean": drawn(shared) / math.sqrt(N), "idle": drawn(nuisances, IDLE)}
+    return Draws(values, {}, {"islands": 16, "effective_draws": 1600.0}, "smc")
+
+
+IDLE = 200
+
+
+@nuppl.model(interest="mean")
+def crowd():
+    """A mean, and two hundred pulls that nothing depends on."""
+    mean = nuppl.parameter("mean", dist.Normal(0.0, 10.0))
+    with nuppl.plate("pull", IDLE, dim=-2):
+        nuppl.pull("idle")
+    with nuppl.plate("event", N, dim=-1):
+        data = torch.special.ndtri((torch.arange(N) + 0.5) / N)
+        nuppl.observe("y", dist.Normal(mean, 1.0), data)
+
+
+def failed_islands(result):
+    return [check.name for check in judge(inferred(crowd.bind(), result, seed=5, prior_draws=8)).failed]
+
+
+def test_islands_are_judged_by_how_far_they_lie_apart():
+    assert failed_islands(islands(0.0, 0.0)) == []
+    # A shared part of 1/4 leaves 16 / 0.25 = 62 effective draws, which no order within the islands would show.
+    assert failed_islands(islands(0.25, 0.0)) == ["R-hat, interest", "effective draws, interest"]
+    assert failed_islands(islands(0.0, 0.5)) == ["R-hat, nuisances", "effective draws, nuisances"]
+
+
+def test_two_hundred_nuisances_do_not_fail_by_chance():
+    # Each has 16 / 0.08 = 180 effective draws, above the 100 asked for; the least of two hundred estimates is below.
+    result = islands(0.0, 0.08)
+    least = min(min(row.ess_bulk, row.ess_tail) for row in summarize(result)[1:])
+    assert 40.0 < least < 100.0
+    assert failed_islands(result) == []
 
 
 def test_only_posteriors_are_judged():

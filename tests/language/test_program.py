@@ -196,12 +196,24 @@ def test_options_need_defaults():
         ({"interest": "signl"}, "unknown interest 'signl' (did you mean 'signal'?)"),
         ({"reference": {"sgnal": 0.0}}, "unknown reference 'sgnal'"),
         ({"starts": [{"sigma": 0.0}]}, "unknown start 'sigma'"),
+        ({"panels": {"both": ["near", "fra"]}}, "unknown entry of panel 'both' 'fra' (did you mean 'far'?)"),
     ],
 )
 def test_names_in_the_decorator_must_be_sites(wrong, message):
     with pytest.raises(InputError) as error:
         nuppl.model(**wrong)(analysis.function).bind()
     assert message in str(error.value)
+
+
+def test_panels_may_name_entries_that_a_chosen_option_leaves_out():
+    @nuppl.model(panels={"all": ("near", "far")})
+    def detectors(names: tuple[str, ...] = ("near", "far")):
+        rate = nuppl.parameter("rate", dist.Uniform(0.0, 9.0))
+        with nuppl.plate("detector", names, dim=-2), nuppl.plate("bin", 3, dim=-1):
+            nuppl.observe("counts", dist.Poisson(rate), torch.ones(len(names), 3))
+
+    assert detectors.bind().sites["counts"].shape == (2, 3)
+    assert detectors.bind({"names": "near"}).sites["counts"].shape == (1, 3)
 
 
 def test_fixed_sites():
@@ -235,7 +247,7 @@ def test_values_outside_the_prior_are_asked_for():
     ("data", "message"),
     [
         ({"counts": COUNTS.T}, "data of site 'counts': expected shape (2, 3) (detector: 2, bin: 3), got (3, 2)"),
-        ({"counts": COUNTS.log().sub(100.0)}, "expected counts of at least 0, got -98.9014"),
+        ({"counts": COUNTS.log().sub(100.0)}, "of at least 0, got counts[near, 0] = -97.8028 (6 of 6 entries"),
         ({"counts": COUNTS * torch.nan}, "got NaN or infinity in 6 of 6"),
         ({"x": torch.inf}, "got NaN or infinity in 1 of 1"),
         ({"count": COUNTS}, "unknown data site 'count' (did you mean 'counts'?)"),

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import arviz
+import netCDF4
 import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
+import xarray as xr
 
 import nuppl
 from nuppl.errors import InputError
 from nuppl.language.simulation import asimov, simulate
+from nuppl.results import arrays, schema
 from nuppl.results.draws import Draws
 from nuppl.results.metadata import metadata
 from nuppl.results.schema import expected, inferred, simulated
+from nuppl.results.spool import Spool
 from nuppl.results.storage import load, save
+from nuppl.results.summary import summarize_result
+
+CHAINS, DRAWS = 2, 300
+"""Of `spectrum_draws`."""
 
 GROUPS = (
     "posterior",
@@ -108,6 +117,50 @@ def test_a_scalar_model_keeps_its_discrepancy(counting_program, counting_draws):
     stats = inferred(counting_program, counting_draws, seed=1)["sample_stats"]
     mu = counting_draws.values["mu"].numpy() + 3.0
     np.testing.assert_allclose(stats["n_chi2_observed"], (20.0 - mu) ** 2 / mu)
+
+
+def test_predictions_of_many_draws_are_those_of_some(spectrum_program, spectrum_draws, groups, monkeypatch, tmp_path):
+    monkeypatch.setattr(schema, "PREDICTIVE_DRAWS", 200)
+    thin = inferred(spectrum_program, spectrum_draws, seed=11)
+    assert thin["posterior"].equals(groups["posterior"]) and metadata(groups)["notes"] == []
+    (note,) = metadata(thin)["notes"]
+    assert "200 of the 600 draws" in note
+    numbers = list(range(0, DRAWS, 3))
+    for name in ("posterior_predictive", "log_likelihood"):
+        assert list(thin[name]["draw"].values) == numbers and thin[name].sizes["chain"] == CHAINS
+    # What depends on nothing but the draw is the same as with all draws.
+    some = groups["log_likelihood"].isel(draw=numbers)
+    xr.testing.assert_allclose(thin["log_likelihood"], some, rtol=1e-12)
+    stats = thin["sample_stats"]
+    assert stats["diverging"].shape == (CHAINS, DRAWS) and list(stats["kept_draw"].values) == numbers
+    chi2 = groups["sample_stats"]["counts_chi2_observed"].isel(draw=numbers)
+    np.testing.assert_allclose(stats["counts_chi2_observed"], chi2, rtol=1e-12)
+    data = arviz.from_netcdf(str(save(thin, tmp_path / "thin.nc")))
+    assert data.sample_stats.equals(stats) and np.isfinite(arviz.loo(data).elpd_loo)
+    data.close()
+
+
+def test_draws_from_a_spool_give_the_same_groups(spectrum_program, spectrum_draws, groups):
+    spool = Spool(CHAINS, DRAWS)
+    spool.append(spectrum_draws.values, spectrum_draws.stats)
+    again = inferred(spectrum_program, replace(spectrum_draws, values=spool.values(), stats=spool.stats()), seed=11)
+    for name in GROUPS:
+        assert again[name].equals(groups[name]), name
+
+
+def test_long_arrays_are_written_and_read_entry_by_entry(groups, monkeypatch, tmp_path):
+    monkeypatch.setattr(arrays, "WHOLE", 8 * CHAINS * DRAWS)
+    monkeypatch.setattr(arrays, "HISTORY", 100)
+    path = save(groups, tmp_path / "long.nc")
+    with netCDF4.Dataset(path) as file:
+        assert file["posterior"]["depth"].chunking() == "contiguous"
+        assert file["posterior"]["shape"].chunking() == [1, DRAWS, 1]
+    data = arviz.from_netcdf(str(path))
+    for name in GROUPS:
+        assert data[name].equals(groups[name].load()), name
+    assert data.posterior["shape"].attrs == groups["posterior"]["shape"].attrs
+    data.close()
+    assert summarize_result(load(path)) == summarize_result(groups)
 
 
 def test_simulation_and_expectation(spectrum_program, tmp_path):

@@ -1,0 +1,239 @@
+"""Hamiltonian Monte Carlo with many chains in one batch, which tune each other.
+
+The step follows the acceptance of all chains; the length of trajectories maximises ChEES, the change of the squared
+distance from the mean, E[(|x' - m|^2 - |x - m|^2)^2] / 4 (Hoffman, Radul and Sountsov, AISTATS 2021). The metric is the
+Fisher information at the mode, then the covariance of the chains where they are many enough. For unimodal or
+high-dimensional posteriors: chains do not travel between separate modes, and R-hat says so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from nuppl.errors import InputError
+from nuppl.inference.guides import standard_normals
+from nuppl.inference.laplace import main_mode
+from nuppl.inference.leapfrog import Move, Points, hamiltonian_move, points_at
+from nuppl.inference.marginal import Marginal, linearisation
+from nuppl.inference.metric import DenseMetric, LowRankMetric, Metric, from_particles
+from nuppl.inference.moves import LENGTH
+from nuppl.inference.recorder import Recorder
+from nuppl.inference.settings import Settings
+from nuppl.inference.structure import target_of
+from nuppl.inference.structured import adapted
+from nuppl.inference.target import Target
+from nuppl.language.density import Whitened
+from nuppl.language.diagnosis import explain_no_density
+from nuppl.language.precision import double_precision, seeded
+from nuppl.language.program import Program
+from nuppl.language.simulation import tile_seed
+from nuppl.optimize.objective import whitened_objective
+from nuppl.results.draws import Draws
+from nuppl.typing import Progress, silent
+
+__all__ = ["hmc"]
+
+CHAINS, DRAWS, WARMUP = 64, 100, 150
+
+_WIDER = 1.5
+"""Chains start this much wider than the metric says, so that R-hat means something."""
+
+_ACCEPT = 0.75
+_RATE, _DECAY = 0.025, 0.95
+"""Adam's step in the log of the length, and its memory."""
+
+_MOST_LEAPS = 200
+_ENOUGH = 10
+"""Draws per coordinate that make a covariance."""
+
+_BLOCK = 64
+"""Draws that wait to become sites together."""
+
+_START_STREAM, _STREAM, _STREAM_COMPLETE, _STREAM_ACCEPT = (10 << 24, 11 << 24, 12 << 24, 13 << 24)
+
+
+@dataclass
+class Tuning:
+    """Step and length of trajectories in standard coordinates, and what their adaptation remembers."""
+
+    step: float
+    length: float = LENGTH
+    seen: int = 0
+    square: float = 0.0
+    steps: list[float] = field(default_factory=list)
+
+    def update(self, before: Tensor, move: Move, after: Tensor, jitter: float) -> None:
+        """Learn from one trajectory of all chains; `before` and `after` in standard coordinates, shape (n, d)."""
+        self.seen += 1
+        gain = self.seen**-0.6
+        self.step *= math.exp(gain * (float(move.acceptance.mean()) - _ACCEPT))
+        self.steps.append(math.log(self.step))
+        slope = chees_slope(before, after, move.velocity, move.acceptance) * jitter
+        self.square = _DECAY * self.square + (1.0 - _DECAY) * slope**2
+        if self.square > 0.0:
+            corrected = math.sqrt(self.square / (1.0 - _DECAY**self.seen))
+            self.length *= math.exp(_RATE * max(-1.0, min(1.0, slope / corrected)))
+        self.length = min(max(self.length, self.step), _MOST_LEAPS * self.step)
+
+    def settle(self) -> None:
+        """The mean of the last half of the steps, on a log scale."""
+        late = self.steps[len(self.steps) // 2 :]
+        self.step = math.exp(sum(late) / len(late))
+
+
+def chees_slope(before: Tensor, after: Tensor, velocity: Tensor, acceptance: Tensor) -> float:
+    """The derivative of the criterion with the length, up to a factor; chains count by their acceptance."""
+    share = acceptance / acceptance.sum().clamp(min=1e-12)
+    then, now = before - before.mean(0), after - share @ after
+    change = now.square().sum(1) - then.square().sum(1)
+    slope = change * (now * velocity).sum(1)
+    return float((share * slope.nan_to_num(0.0, 0.0, 0.0)).sum())
+
+
+class Sampler:
+    """Chains, their metric and their tuning."""
+
+    def __init__(self, target: Target, points: Points, metric: Metric, seed: int) -> None:
+        self.target, self.points, self.metric, self.seed = target, points, metric, seed
+        self.tuning = Tuning(target.dim**-0.25)
+        self.iterations = 0
+        self.evaluations = 0
+
+    def iterate(self, learn: bool) -> Move:
+        """One trajectory of every chain."""
+        n, d = self.points.x.shape
+        noise = standard_normals(n, d, self.seed, _STREAM + 2 * self.iterations)
+        with seeded(tile_seed(self.seed, _STREAM + 2 * self.iterations + 1)):
+            uniform, jitter = torch.rand(n), float(torch.rand(1))
+        leaps = min(max(math.ceil(jitter * self.tuning.length / self.tuning.step), 1), _MOST_LEAPS)
+        move = hamiltonian_move(self.target, self.points, self.metric, self.tuning.step, leaps, noise, uniform, 1.0)
+        if learn:
+            before, after = (self.metric.standard(x) for x in (self.points.x, move.proposed))
+            self.tuning.update(before, move, after, jitter)
+        self.points = move.points
+        self.iterations += 1
+        self.evaluations += n * leaps
+        return move
+
+    def warm_up(self, steps: int, progress: Progress) -> None:
+        """Adapt; halfway the metric is taken from the chains, where they are many enough."""
+        kept: list[Tensor] = []
+        for step in range(steps):
+            self.iterate(learn=True)
+            if steps // 4 <= step < steps // 2:
+                kept.append(self.points.x)
+            if step == steps // 2 and sum(len(x) for x in kept) >= _ENOUGH * self.target.dim:
+                self.metric = from_particles(torch.cat(kept))
+                self.tuning = Tuning(self.target.dim**-0.25)
+            progress(step + 1, steps, "warm-up")
+        self.tuning.settle()
+
+
+@double_precision()
+def hmc(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
+    """Draws of many chains.
+
+    Raises:
+        InputError: the program has no density, or none that is finite where chains could start.
+    """
+    settings = settings.filled(chains=CHAINS, draws=DRAWS, warmup=WARMUP)
+    whitened = Whitened(program)
+    target = target_of(whitened, settings, progress)
+    sampler = _begin(target, settings, progress)
+    sampler.warm_up(settings.warmup, progress)
+    recorder = Recorder(whitened, settings.chains, settings.draws, settings)
+    chain = Chain(sampler, _STREAM_COMPLETE)
+    moves: list[Move] = []
+    waiting: list[Tensor] = []
+    for draw in range(settings.draws):
+        moves.append(chain.step())
+        waiting.append(chain.u)
+        if len(waiting) == _BLOCK or draw == settings.draws - 1:
+            recorder.append(torch.stack(waiting, dim=1), _stats(moves[-len(waiting) :]))
+            waiting = []
+        progress(draw + 1, settings.draws, "draws")
+    return recorder.finish(_said(chain, moves), "hmc")
+
+
+class Chain:
+    """Chains of all latents on top of a sampler of the outer ones.
+
+    What was integrated is drawn back at every iteration, and the pair accepted by its weight, min(1, w' / w): the chain
+    is exact however rough the marginal (Christen and Fox, J. Comput. Graph. Stat. 14 (2005) 795). Without a marginal
+    all weights are equal.
+    """
+
+    def __init__(self, sampler: Sampler, stream: int) -> None:
+        self.sampler, self.stream = sampler, stream
+        self.u, self.log_w = self._complete()
+        self.accepted = 1.0
+
+    def step(self) -> Move:
+        """One draw of every chain."""
+        before = self.sampler.points
+        move = self.sampler.iterate(learn=False)
+        u, log_w = self._complete()
+        with seeded(tile_seed(self.sampler.seed, _STREAM_ACCEPT + self.sampler.iterations)):
+            taken = torch.rand(len(u)).log() < log_w - self.log_w
+        self.u, self.log_w = torch.where(taken[:, None], u, self.u), torch.where(taken, log_w, self.log_w)
+        self.sampler.points = self.sampler.points.where(taken, before)
+        self.accepted += 0.05 * (float(taken.double().mean()) - self.accepted)
+        return move
+
+    def _complete(self) -> tuple[Tensor, Tensor]:
+        points = self.sampler.points
+        stream = self.stream + self.sampler.iterations
+        return self.sampler.target.complete(points.x, points.log_p, self.sampler.seed, stream)
+
+
+def _begin(target: Target, settings: Settings, progress: Progress) -> Sampler:
+    """Chains at random points, wider than the metric that is known before the first."""
+    loc, metric = _guess(target, settings, progress)
+    noise = standard_normals(settings.chains, target.dim, settings.seed, _START_STREAM)
+    points = points_at(target, loc + _WIDER * metric.spread(noise))
+    usable = points.log_p.isfinite().nonzero()[:, 0]
+    if not len(usable):
+        raise InputError(explain_no_density(target.whitened.program))
+    # A chain that would start where there is no density starts where another does.
+    index = torch.arange(settings.chains)
+    index[~points.log_p.isfinite()] = usable[torch.arange(settings.chains - len(usable)) % len(usable)]
+    return Sampler(target, points.take(index), metric, settings.seed)
+
+
+def _guess(target: Target, settings: Settings, progress: Progress) -> tuple[Tensor, Metric]:
+    """Where the posterior is and how wide, as far as can be known: the prior where it has no mode."""
+    if isinstance(target, Marginal):
+        gaussian = adapted(target, settings.seed)
+        return gaussian.loc, DenseMetric(gaussian.scale_tril)
+    objective = whitened_objective(target.whitened)
+    try:
+        loc, _ = main_mode(target.whitened, objective, progress)
+        _, variance, jacobian = objective.jacobian(loc)
+    except InputError:
+        return torch.zeros(target.dim), DenseMetric(torch.eye(target.dim))
+    return loc, LowRankMetric.from_jacobian(jacobian / variance.clamp(min=1e-12).sqrt()[:, None])
+
+
+def _stats(moves: list[Move]) -> dict[str, Tensor]:
+    """Numbers of each draw with shape (chain, draw)."""
+    return {
+        "lp": torch.stack([move.points.log_p for move in moves], dim=1),
+        "acceptance_rate": torch.stack([move.acceptance for move in moves], dim=1),
+        "diverging": torch.stack([move.diverging.double() for move in moves], dim=1),
+    }
+
+
+def _said(chain: Chain, moves: list[Move]) -> dict[str, float | int | str]:
+    """What the chains cost, and how well they moved."""
+    sampler = chain.sampler
+    said: dict[str, float | int | str] = {
+        "step_size": sampler.tuning.step,
+        "trajectory_length": sampler.tuning.length,
+        "acceptance_rate": float(torch.stack([move.acceptance for move in moves]).mean()),
+        "evaluations": sampler.evaluations,
+    }
+    return said | linearisation(sampler.target)

@@ -1,0 +1,104 @@
+"""Hamiltonian moves of many points at once, all lanes with the same steps (Neal, arXiv:1206.1901).
+
+A lane moves by `leaps` leapfrog steps and is accepted with probability min(1, exp(H - H')). Targets may be tempered:
+log gamma = (1 - beta) log N(x; 0, 1) + beta log p(x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nuppl.inference.metric import Metric
+from nuppl.inference.target import Target, log_normal
+
+__all__ = ["Move", "Points", "hamiltonian_move", "points_at"]
+
+DIVERGENT = 1000.0
+"""An energy error that marks a trajectory as divergent."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of a target with what is known of them.
+
+    Attributes:
+        x: with shape (n, d).
+        log_p: the target's log density with shape (n,).
+        force: its gradient with shape (n, d).
+    """
+
+    x: Tensor
+    log_p: Tensor
+    force: Tensor
+
+    def take(self, index: Tensor) -> Points:
+        """Some of the points, or all in another order."""
+        return Points(self.x[index], self.log_p[index], self.force[index])
+
+    def where(self, chosen: Tensor, other: Points) -> Points:
+        """These points where `chosen`, with shape (n,), and the others elsewhere."""
+        return Points(
+            torch.where(chosen[:, None], self.x, other.x),
+            torch.where(chosen, self.log_p, other.log_p),
+            torch.where(chosen[:, None], self.force, other.force),
+        )
+
+    def tempered(self, beta: float) -> Tensor:
+        """log gamma with shape (n,)."""
+        return self.log_p if beta == 1.0 else (1.0 - beta) * log_normal(self.x) + beta * self.log_p
+
+
+@dataclass(frozen=True)
+class Move:
+    """What one trajectory did.
+
+    Attributes:
+        points: where the lanes are now.
+        proposed: where the trajectories ended, with shape (n, d).
+        velocity: in standard coordinates at the end, with shape (n, d).
+        acceptance: the probability of acceptance with shape (n,).
+        diverging: with shape (n,).
+    """
+
+    points: Points
+    proposed: Tensor
+    velocity: Tensor
+    acceptance: Tensor
+    diverging: Tensor
+
+
+def points_at(target: Target, x: Tensor) -> Points:
+    """Points of a target."""
+    return Points(x, *target.forces(x))
+
+
+def hamiltonian_move(
+    target: Target, points: Points, metric: Metric, step: float, leaps: int, noise: Tensor, uniform: Tensor, beta: float
+) -> Move:
+    """One trajectory per lane.
+
+    Arguments:
+        step: the leapfrog step in standard coordinates.
+        noise: momenta in standard coordinates, standard normal with shape (n, d).
+        uniform: decides acceptance, with shape (n,).
+        beta: the inverse temperature.
+    """
+    x, p, force = points.x, noise, points.force
+    for _ in range(leaps):
+        p = p + 0.5 * step * metric.gather(_tempered_force(x, force, beta))
+        x = x + step * metric.spread(p)
+        log_p, force = target.forces(x)
+        p = p + 0.5 * step * metric.gather(_tempered_force(x, force, beta))
+    ended = Points(x, log_p, force)
+    before = points.tempered(beta) - 0.5 * noise.square().sum(-1)
+    gain = (ended.tempered(beta) - 0.5 * p.square().sum(-1) - before).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    acceptance = gain.clamp(max=0.0).exp()
+    accepted = uniform < acceptance
+    return Move(ended.where(accepted, points), x, p, acceptance, gain < -DIVERGENT)
+
+
+def _tempered_force(x: Tensor, force: Tensor, beta: float) -> Tensor:
+    return force if beta == 1.0 else beta * force - (1.0 - beta) * x

@@ -1,0 +1,93 @@
+"""The guide of importance sampling: Laplace's Gaussian where that is enough, and what structure offers beyond it.
+
+    q(u) = q(x) q(y | x)
+
+x are the outer latents, with a Student distribution that has adapted to their marginal; y the near-linear ones, drawn
+back from it in closed form (`marginal`). Without structure x is everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nuppl.inference.adapt import adapt
+from nuppl.inference.guides import TAILED, GaussianGuide, Guide, MixtureGuide, TailedGuide
+from nuppl.inference.laplace import laplace_guides
+from nuppl.inference.marginal import Marginal
+from nuppl.inference.settings import Settings
+from nuppl.inference.structure import target_of
+from nuppl.inference.weights import log_weights
+from nuppl.language.density import Whitened
+from nuppl.optimize.objective import whitened_objective
+from nuppl.typing import Progress, silent
+
+__all__ = ["MarginalGuide", "adapted", "structured_guide", "tailed"]
+
+_STREAM, _INNER = 8 << 24, 9 << 24
+
+
+@dataclass(frozen=True)
+class MarginalGuide:
+    """A guide for the outer latents, the inner ones drawn in closed form."""
+
+    outer: Guide
+    marginal: Marginal
+
+    @property
+    def missed(self) -> int:
+        """Modes that were seen and that the guide does not cover."""
+        return self.marginal.missed
+
+    def sample(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
+        """n draws of all latents and their log density."""
+        x, log_q = self.outer.sample(n, seed, stream)
+        u, log_inner = self.marginal.draw(x, seed, _INNER + stream)
+        return u, log_q + log_inner
+
+
+def structured_guide(whitened: Whitened, settings: Settings, progress: Progress = silent) -> Guide:
+    """The best guide that needs no training."""
+    target = target_of(whitened, settings, progress)
+    if isinstance(target, Marginal):
+        return MarginalGuide(tails(adapted(target, settings.seed)), target)
+    gaussians = laplace_guides(whitened, progress)
+    if len(gaussians) > 1:
+        return mixture(whitened, gaussians)
+    if whitened.dim > TAILED:
+        return tailed(whitened, gaussians[0])
+    return tails(adapt(lambda u: densities(whitened, u), gaussians[0], settings.seed, _STREAM))
+
+
+def mixture(whitened: Whitened, gaussians: list[GaussianGuide]) -> MixtureGuide:
+    """All modes by their Laplace evidence; none has a share below a tenth of the others' mean, which tails may need."""
+    heights = densities(whitened, torch.stack([gaussian.loc for gaussian in gaussians]))
+    log_z = heights + torch.stack([gaussian.scale_tril.diagonal().log().sum() for gaussian in gaussians])
+    share = (log_z - log_z.logsumexp(0)).exp().clamp(min=0.1 / len(gaussians))
+    parts = tuple(tailed(whitened, gaussian) for gaussian in gaussians)
+    return MixtureGuide(parts, (share / share.sum()).log())
+
+
+def densities(whitened: Whitened, u: Tensor) -> Tensor:
+    """The log posterior with shape (n,)."""
+    return log_weights(whitened, u, torch.zeros(len(u)))
+
+
+def adapted(marginal: Marginal, seed: int) -> GaussianGuide:
+    """The Gaussian of the outer latents: from the Fisher information at the reference, moved onto the marginal."""
+    precision = whitened_objective(marginal.whitened).curvature(marginal.loc)
+    covariance = torch.linalg.inv(precision)[marginal.outer][:, marginal.outer]
+    start = GaussianGuide(marginal.loc[marginal.outer], torch.linalg.cholesky(covariance))
+    return adapt(marginal.log_prob, start, seed, _STREAM)
+
+
+def tails(gaussian: GaussianGuide) -> TailedGuide:
+    """Tails in every coordinate, or in the first ones."""
+    return TailedGuide.around(gaussian, range(min(len(gaussian.loc), TAILED)))
+
+
+def tailed(whitened: Whitened, gaussian: GaussianGuide) -> TailedGuide:
+    """Tails in the interest."""
+    return TailedGuide.around(gaussian, whitened.layout.columns(whitened.program.interest)[:TAILED])
