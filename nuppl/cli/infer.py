@@ -28,15 +28,24 @@ __all__ = ["infer"]
 
 NOT_TRUSTED = 4
 
+OWN = ("chains", "draws", "warmup")
+"""Where nothing is given the engine has its own number."""
+
+AT_LEAST_ONE = click.IntRange(min=1)
+
 
 @click.command()
 @model_options
-@click.option("--engine", default=DEFAULT, show_default=True, help=", ".join(ENGINES) + ".")
+@click.option("--engine", default=DEFAULT, show_default=True, help="auto, " + ", ".join(ENGINES) + ".")
 @click.option("--guide", default="laplace", show_default=True, help="Whose draws importance weights.")
-@click.option("--chains", default=4, show_default=True, type=int, help="Independent chains, or batches of proposals.")
-@click.option("--draws", default=1000, show_default=True, type=int, help="Draws kept per chain.")
-@click.option("--warmup", default=500, show_default=True, type=int, help="Steps of adaptation (nuts, svi).")
+@click.option("--chains", type=AT_LEAST_ONE, help="Independent chains, islands, or batches of proposals.")
+@click.option("--draws", type=AT_LEAST_ONE, help="Draws kept per chain.")
+@click.option("--warmup", type=AT_LEAST_ONE, help="Steps of adaptation (hmc, nuts, svi).")
 @click.option("--proposals", default=2500, show_default=True, type=int, help="Proposals per chain (importance).")
+@click.option("--particles", default=128, show_default=True, type=int, help="Particles per island (smc).")
+@click.option(
+    "--marginalize", default="auto", show_default=True, help="Sites to integrate in closed form: auto, none, or names."
+)
 @out_option
 @seed_option
 @json_option
@@ -52,13 +61,20 @@ def infer(
     **choices: Any,
 ) -> int:
     """Draw from the posterior of FILE[:MODEL]; writes runs/FILE/ with result, report and verdict."""
+    from nuppl.inference.registry import choose, resolved
     from nuppl.inference.registry import engine as find
     from nuppl.inference.settings import Settings
     from nuppl.results.run import RunFolder
 
-    settings, run_engine = Settings(seed=seed, **choices), find(engine)
+    given: dict[str, Any] = {name: value or 0 if name in OWN else value for name, value in choices.items()}
+    settings = Settings(seed=seed, **given)
+    if engine != DEFAULT:
+        find(engine)
     program, file = program_from(model, fixed, options)
-    asked = {"model": model, "set": list(fixed), "option": list(options), "engine": engine, "seed": seed, **choices}
+    engine = choose(program) if engine == DEFAULT else engine
+    settings = resolved(engine, settings)
+    used = {name: getattr(settings, name) for name in choices}
+    asked = {"model": model, "set": list(fixed), "option": list(options), "engine": engine, "seed": seed, **used}
     command = shlex.join(["nuppl", *sys.argv[1:]])
     folder = RunFolder.create(out or Path("runs") / default_name(model, file), {"command": command, **asked}, overwrite)
     folder.copy_model(file)
@@ -66,7 +82,7 @@ def infer(
     started = time.monotonic()
     try:
         with reporting("infer") as progress:
-            draws = run_engine(program, settings, progress)
+            draws = find(engine)(program, settings, progress)
     except InputError:
         folder.abandon()
         raise

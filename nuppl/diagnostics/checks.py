@@ -31,6 +31,7 @@ R_HAT, R_HAT_NUISANCE = 1.01, 1.05
 EFFECTIVE, EFFECTIVE_NUISANCE = 400.0, 100.0
 PARETO_K = 0.7
 DIVERGENT = 1e-3
+MEAN_SCORE = 0.2
 FAILED = 1e-3
 P_VALUE = 1e-3
 UNCORRECTED = 0.95
@@ -80,7 +81,7 @@ class Evidence:
 
 def all_checks(evidence: Evidence) -> tuple[Check, ...]:
     """Every check that applies."""
-    parts = (_finite, _r_hat, _effective, _divergences, _pareto, _modes, _efficiency, _failures, _p_values)
+    parts = (_finite, _r_hat, _effective, _divergences, _score, _pareto, _modes, _efficiency, _failures, _p_values)
     return tuple(check for part in parts for check in part(evidence))
 
 
@@ -143,6 +144,16 @@ def _divergences(evidence: Evidence) -> Iterator[Check]:
         fraction = float(stats["diverging"].mean())
         advice = "divergent trajectories mean a region that the sampler cannot enter: smaller steps, or reparametrise"
         yield Check("fraction of divergences", fraction, f"≤ {DIVERGENT:g}", fraction <= DIVERGENT, advice)
+
+
+def _score(evidence: Evidence) -> Iterator[Check]:
+    if "mean_score" in evidence.attrs:
+        score = float(evidence.attrs["mean_score"])
+        advice = (
+            "over a posterior the mean gradient of its log density vanishes. Above the threshold draws stop short of a "
+            "region that belongs to it, such as a narrow neck: reparametrise, or ask for more particles or draws"
+        )
+        yield Check("mean gradient", score, f"< {MEAN_SCORE:g}", score < MEAN_SCORE, advice)
 
 
 def _pareto(evidence: Evidence) -> Iterator[Check]:

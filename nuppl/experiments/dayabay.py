@@ -15,6 +15,7 @@ Data: Zenodo 17587229 (CC-BY-4.0), package dayabay-data-official; analysis: Phys
 | dayabay_chain       | the response for many points at once                                |
 | dayabay_templates   | flux and cross section folded in fine bins                          |
 | dayabay_folded      | the prediction from templates                                       |
+| dayabay_waves       | fast oscillations folded in fine bins, for each reactor             |
 | dayabay_sterile     | templates for a fourth neutrino                                     |
 
 Differences from the official model (dayabay-model 1.7.1): the quadrature is converged; the free spectrum correction is

@@ -3,10 +3,14 @@ r"""The response of Daya Bay's detectors for many points at once, as fast as a t
 The four matrices of `physics.response` act here without being built for each point:
 
 - energy loss: one matrix product with the migrations, and the renormalisation in closed form;
-- non-linearity and energy scale: events below an edge of visible energy are the cumulative histogram at the matching
-  scintillation energy, which second-order Newton finds from the nominal one: s (y_0 + sum_k a_k y_k)(E) = E_edge;
+- non-linearity and energy scale s: events below an edge of visible energy are the cumulative histogram at the matching
+  scintillation energy, which second-order Newton finds from the nominal one, s (y_0 + sum_k a_k y_k)(E) = E_edge, as a
+  quadratic function of 1/s;
 - resolution and final bins: a polynomial in the relative changes of a^2 and c^2 and in the pull of b, fitted to the
-  exact matrix over three standard deviations.
+  exact matrix over three standard deviations, in blocks of the fine bins and the final bins that they reach.
+
+Bins below the least scintillation energy of the curves (0.5 MeV) are left out: what falls there is lost. An empty bin
+stands at either end (`visible`), so that the cumulative histogram is constant beyond.
 """
 
 from __future__ import annotations
@@ -14,18 +18,23 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from nuppl.experiments.dayabay_exact import detector_scales
 from nuppl.experiments.dayabay_release import Release
 from nuppl.physics import response
 
-__all__ = ["Chain", "chain", "reconstruct"]
+__all__ = ["Chain", "chain", "reconstruct", "visible"]
 
 _POWERS = (8, 5, 3)  # greatest power of b beside zero, one and two factors of a and c
 _SAMPLES = 600
+_BLOCKS = 4
+_MARGIN = 4  # fine bins of visible energy into which the curves may bend events from above their beginning
+_NOTHING = 1e-13  # entries of the resolution matrix that may be left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +52,31 @@ class Chain:
     smearing: Tensor  # (features, F * E)
 
 
+class _Block(NamedTuple):
+    """Edges of fine bins and the final bins that they reach, from `first`."""
+
+    edges: int
+    first: int
+    bins: int
+    smearing: Tensor  # (features, edges * bins)
+
+
+class _Arranged(NamedTuple):
+    """The constants in F visible bins and at the edges of visible energy, energies in fine bins."""
+
+    kept: Tensor
+    lost: Tensor
+    total: Tensor  # kept, or one where nothing is kept or lost
+    migrations: Tensor
+    edges: Tensor
+    inverse: Tensor
+    slope: Tensor
+    bend: Tensor
+    deviation: Tensor
+    deviation_slope: Tensor
+    blocks: tuple[_Block, ...]
+
+
 @functools.cache
 def chain(release: Release) -> Chain:
     """The constants of a release."""
@@ -56,38 +90,72 @@ def chain(release: Release) -> Chain:
     )
 
 
+def visible(release: Release, fine: Tensor) -> Tensor:
+    """Histograms in fine bins with shape (*, 240), from the least scintillation energy on, between two empty bins."""
+    return pad(fine[..., _first(release) :], (1, 1))
+
+
+def _first(release: Release) -> int:
+    return int((release.fine_edges <= release.scintillator_energy[0]).sum()) - 1
+
+
+@functools.cache
+def _arranged(release: Release) -> _Arranged:
+    at, width, first = chain(release), release.fine_edges[1], _first(release)
+    kept, lost = visible(release, at.kept), visible(release, at.lost)
+    seen = slice(first - _MARGIN, None)
+    return _Arranged(
+        kept=kept,
+        lost=lost,
+        total=torch.where(kept + lost == 0.0, 1.0, kept),
+        migrations=visible(release, visible(release, at.migrations).mT).mT.contiguous(),
+        edges=release.fine_edges[seen] / width,
+        inverse=at.inverse[seen] / width - (first - 1),
+        slope=at.slope[seen],
+        bend=at.bend[seen] * width,
+        deviation=at.deviation[:, seen] / width,
+        deviation_slope=at.deviation_slope[:, seen],
+        blocks=_blocks(at.smearing.reshape(len(at.smearing), len(at.kept), -1)[:, seen]),
+    )
+
+
 def reconstruct(release: Release, events: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-    """Fine bins of deposited energy (*, D, F) to the bins of the analysis (*, D, E)."""
-    constants = chain(release)
-    scale = detector_scales(release, values)[1]
-    events = _lose(constants, events, 1.0 + release.relative_errors["energy_loss"] * values["energy_loss"])
-    events = _bend(release, constants, events, scale, values["nonlinearity"])
+    """`visible` bins of deposited energy with shape (*, D, F) to the bins of the analysis (*, D, E)."""
+    at, scale = _arranged(release), detector_scales(release, values)[1]
+    events = _lose(at, events, 1.0 + release.relative_errors["energy_loss"] * values["energy_loss"])
+    below = _bend(at, events, _positions(at, scale, values["nonlinearity"]))
     features = _features(*_resolution_variables(release, values["resolution"]))
-    matrix = features @ constants.smearing
-    return events @ matrix.reshape(*matrix.shape[:-1], len(constants.kept), -1)
+    total = torch.zeros((), dtype=torch.float64)
+    for block, part in zip(at.blocks, below.split([block.edges for block in at.blocks], -1), strict=True):
+        reached = part @ (features @ block.smearing).unflatten(-1, (block.edges, block.bins))
+        total = total + pad(reached, (block.first, len(release.centers) - block.first - block.bins))
+    return total
 
 
-def _lose(constants: Chain, events: Tensor, scale: Tensor) -> Tensor:
-    total = constants.kept + scale[..., None] * constants.lost
-    shares = events / torch.where(total == 0.0, 1.0, total)
-    return constants.kept * shares + scale[..., None] * (shares @ constants.migrations)
+def _lose(at: _Arranged, events: Tensor, scale: Tensor) -> Tensor:
+    scale = scale[..., None]
+    shares = events / torch.addcmul(at.total, scale, at.lost)
+    return torch.addcmul(at.kept * shares, scale, shares @ at.migrations)
 
 
-def _bend(release: Release, constants: Chain, events: Tensor, scale: Tensor, pulls: Tensor) -> Tensor:
-    """Fine bins of visible energy with shape (*, D, F)."""
-    edges = release.fine_edges
-    deviation = (pulls @ constants.deviation)[..., None, :]
-    steepness = constants.slope + (pulls @ constants.deviation_slope)[..., None, :]
-    step = (edges / scale[..., None] - edges - deviation) / steepness
-    source = constants.inverse + step - constants.bend * step.square() / steepness
-    source = source.clamp(float(release.scintillator_energy[0]), float(edges[-1]))
-    below = torch.nn.functional.pad(events.cumsum(-1), (1, 0))
-    position = source / float(edges[1] - edges[0])
-    left = position.detach().floor().clamp(0, len(edges) - 2).long()
-    shape = torch.broadcast_shapes(below.shape[:-1], left.shape[:-1])
-    left, below = left.expand(*shape, -1), below.expand(*shape, -1)
-    lower, upper = below.gather(-1, left), below.gather(-1, left + 1)
-    return (lower + (position - left) * (upper - lower)).diff(dim=-1)
+def _positions(at: _Arranged, scale: Tensor, pulls: Tensor) -> Tensor:
+    """The scintillation energy of each edge of visible energy, with shape (*, D, edges)."""
+    steepness = at.slope + pulls @ at.deviation_slope
+    rise, fall = at.edges / steepness, (at.edges + pulls @ at.deviation) / steepness  # a Newton step is rise / s - fall
+    bend = at.bend / steepness
+    curved = 2.0 * bend * rise * fall + rise
+    coefficients = torch.stack([at.inverse - fall - bend * fall * fall, curved, -bend * rise * rise], dim=-2)
+    inverse = 1.0 / scale
+    return torch.stack([torch.ones_like(inverse), inverse, inverse * inverse], dim=-1) @ coefficients
+
+
+def _bend(at: _Arranged, events: Tensor, position: Tensor) -> Tensor:
+    """Events below each edge of visible energy with shape (*, D, edges)."""
+    bins = events.shape[-1]
+    left = position.detach().long().clamp_(0, bins - 1)  # the ends are empty, and what lies beyond stays there
+    shape = torch.broadcast_shapes(events.shape[:-1], left.shape[:-1])
+    left, events = left.expand(*shape, -1), events.expand(*shape, -1)
+    return torch.addcmul(events.cumsum(-1).gather(-1, left), (position - left).sub_(1.0), events.gather(-1, left))
 
 
 def _curves(release: Release) -> dict[str, Tensor]:
@@ -123,10 +191,11 @@ def _features(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     powers = [torch.ones_like(b)]
     for _ in range(_POWERS[0]):
         powers.append(powers[-1] * b)
-    terms = []
-    for factors, top in zip(((powers[0],), (a, c), (a * a, a * c, c * c)), _POWERS, strict=True):
-        terms += [factor * power for factor in factors for power in powers[: top + 1]]
-    return torch.stack(terms, dim=-1)
+    basis = torch.stack(powers, dim=-1)
+    terms = [basis]
+    for factors, top in zip(((a, c), (a * a, a * c, c * c)), _POWERS[1:], strict=True):
+        terms += [factor[..., None] * basis[..., : top + 1] for factor in factors]
+    return torch.cat(terms, dim=-1)
 
 
 def _smearing(release: Release) -> Tensor:
@@ -140,3 +209,16 @@ def _smearing(release: Release) -> Tensor:
     weight = (-0.25 * points.square().sum(-1)).exp().sqrt()[1:, None]
     rest = torch.linalg.lstsq(design[1:, 1:] * weight, (matrices[1:] - matrices[0]) * weight).solution
     return torch.cat([matrices[:1], rest])
+
+
+def _blocks(smearing: Tensor) -> tuple[_Block, ...]:
+    """Coefficients (features, F, E) of fine bins as those of cumulative events at their edges, in blocks."""
+    smearing = torch.where(smearing.abs().amax(0) > _NOTHING, smearing, 0.0)
+    edges = pad(smearing, (0, 0, 1, 0)) - pad(smearing, (0, 0, 0, 1))
+    blocks = []
+    for part in edges.tensor_split(_BLOCKS, dim=1):
+        reached = part.abs().amax((0, 1)).nonzero()[:, 0]
+        first, last = int(reached[0]), int(reached[-1])
+        chosen = part[:, :, first : last + 1]
+        blocks.append(_Block(chosen.shape[1], first, chosen.shape[2], chosen.flatten(1)))
+    return tuple(blocks)

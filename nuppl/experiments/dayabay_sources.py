@@ -86,9 +86,10 @@ def fissions(release: Release, pulls: Mapping[str, Tensor]) -> Tensor:
 
 
 def isotope_errors(release: Release, pulls: Mapping[str, Tensor]) -> Tensor:
-    """1 + u: the spectrum of each isotope relative to Huber-Mueller at the knots, with shape (*, I, K)."""
-    uncorrelated = 1.0 + release.spectra_uncorrelated * pulls["spectrum_uncorrelated"]
-    return uncorrelated * (1.0 + release.spectra_correlated * pulls["spectrum_correlated"][..., None, None])
+    """u: relative change of the spectrum of each isotope at the knots, (1 + own) (1 + common) - 1, shape (*, I, K)."""
+    common = release.spectra_correlated * pulls["spectrum_correlated"][..., None, None]
+    own = torch.addcmul(release.spectra_uncorrelated, release.spectra_uncorrelated, common)
+    return torch.addcmul(common, own, pulls["spectrum_uncorrelated"])
 
 
 def flux(release: Release, at: Tables, pulls: Mapping[str, Tensor]) -> Tensor:
@@ -99,7 +100,7 @@ def flux(release: Release, at: Tables, pulls: Mapping[str, Tensor]) -> Tensor:
     """
     burned = fissions(release, pulls)
     correction = pulls["spectrum_correction"] @ at.correction.T
-    errors = isotope_errors(release, pulls) @ at.knots.T
+    errors = 1.0 + isotope_errors(release, pulls) @ at.knots.T
     equilibrium = torch.einsum("...ri,...in->...rn", burned, at.spectra * (errors + correction[..., None, :]))
     scale = 1.0 + release.relative_errors["nonequilibrium"] * pulls["nonequilibrium"]
     excess = torch.einsum("...ri,...ir,in->...rn", burned[..., WITH_NONEQUILIBRIUM], scale, at.nonequilibrium)

@@ -1,90 +1,92 @@
-r"""Templates of Daya Bay for splittings over four orders of magnitude: a fourth neutrino.
+r"""What a fourth neutrino takes away, from tables over four orders of magnitude of its splittings.
 
-    counts = counts(P_3) - counts(P = 1) sum_{j<4} w_4j f(dm2_4j),   f = counts with P = sin^2 over counts with P = 1
+    n = n(P_3) - n(P = 1) sum_{j<4} w_4j [g(dm2_4j) + sum_m e_m g_m(dm2_4j)],    g_m = <p_m sin^2>
 
-f goes from zero through a few periods to 1/2, where energy resolution washes it out; what is left there, 1e-3 and less,
-still turns with every 0.01 eV^2 because the response of the release works in bins of 50 keV. The table is cubic Hermite
-on a grid refined to a stated tolerance, with all pulls at their centres and the spectrum correction that describes the
-counts best (`central_correction`). The response moves f by derivative tables of its own, up to 1 eV^2, where they
-have faded; they are those of the first of the new splittings, which the others equal to a few 1e-3 eV^2.
+in fine bins of deposited energy, before the response, which therefore acts as it is. g is an average at the central
+systematics (`dayabay_waves`). Spectra that vary within a bin, e_m = <p_m u> for relative errors u, matter where the
+oscillation turns within it: at the near detectors around 1.5 eV^2. Reactors do not share one g: where pulls move them
+apart, a table in the bins of the analysis says what that changes, at the central response.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from nuppl.experiments.dayabay_exact import background, detector_scales, response_matrix
+from nuppl.experiments.dayabay_chain import visible
 from nuppl.experiments.dayabay_release import Release
-from nuppl.experiments.dayabay_sources import tables
-from nuppl.experiments.dayabay_systematics import Pulls, lanes_of
-from nuppl.experiments.dayabay_templates import basis, default_mixing, emitted, templates
-from nuppl.physics.filon import node_phases
-from nuppl.physics.oscillation import survival_terms
-from nuppl.physics.templates import HermiteTable, refined_table
-from nuppl.units import OSCILLATION_PHASE
+from nuppl.experiments.dayabay_sources import WITH_NONEQUILIBRIUM, tables
+from nuppl.experiments.dayabay_templates import templates
+from nuppl.experiments.dayabay_waves import GREATEST, central_response, emission, near_detectors, waves
+from nuppl.physics.blocks import BlockMatrix
+from nuppl.physics.templates import Spacing, SplineTable, spline_tables
 
-__all__ = [
-    "GREATEST",
-    "TOLERANCE",
-    "SterileTables",
-    "central_correction",
-    "fraction",
-    "sterile_fraction",
-    "sterile_tables",
-]
+__all__ = ["SPACING", "SterileTables", "sterile_share", "sterile_shift", "sterile_tables"]
 
-GREATEST = 12.0
-"""Greatest splitting of the tables, in eV^2."""
-
-TOLERANCE = 8e-5
-"""Of f, aimed at; the largest error found between its points is 2e-4."""
-
-_FADED = 1.0  # eV^2, where the response tables end
-_HIGH = (1.008, 4.0, 0.008), (4.0, GREATEST + 0.0125, 0.0125)  # first grid: half a turn at the nearest reactors
+SPACING = Spacing(fine=7e-5, coarse=1.6e-3, turn=0.06)
+"""Distances between splittings, in eV^2: errors of g in the bins of the analysis stay below 5e-6. 250 MB."""
 
 
-@dataclass(frozen=True, eq=False)
-class SterileTables:
-    """f as a function of dm2 with outputs (D, E), and df/dx for nine pulls of the response, with outputs (9, D, E)."""
+class SterileTables(NamedTuple):
+    """Functions of a splitting; D detectors (N near), R reactors, F visible bins, E bins of the analysis."""
 
-    fraction: HermiteTable
-    response: HermiteTable
-
-
-def sterile_fraction(release: Release, weights: Tensor, splittings: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-    """sum_p w_p f(dm2_p) with shape (*, D, E), for weights and splittings with shape (*, P); NaN beyond the tables."""
-    table = sterile_tables(release)
-    nominal = (weights[..., None, None] * table.fraction(splittings)).sum(-3)
-    moved = (_response_pulls(release, values)[..., None] * table.response(splittings[..., 0])).sum(-3)
-    return nominal + weights.sum(-1)[..., None, None] * moved
+    share: SplineTable  # g - 1/2, (D * F)
+    bent: SplineTable  # g_1 and g_2, (N * 2 * F)
+    reactors: SplineTable  # counts that follow a reactor's g and not the mean one, (D * R * E)
+    isotopes: Tensor  # (I, K), shares of the isotopes in the spectrum
+    slopes: BlockMatrix  # (K, 2 * F), from errors of the spectrum to e_m
+    changes: Tensor  # (R * (I + 3 + 1), R * E), from relative changes of sources to those of a reactor's counts
 
 
-def _response_pulls(release: Release, values: Mapping[str, Tensor]) -> Tensor:
-    """Energy scale (in its errors), vessel, four of the non-linearity, three of the resolution, shape (*, 9, D)."""
-    scale = (detector_scales(release, values)[1] - 1.0) / _scale_error(release)
-    common = [row[..., None] for name in ("nonlinearity", "resolution") for row in values[name].unbind(-1)]
-    return torch.stack(torch.broadcast_tensors(scale, values["energy_loss"], *common), dim=-2)
+def sterile_share(release: Release, weights: Tensor, splittings: Tensor, errors: Tensor) -> Tensor:
+    """sum_j w_4j [g + sum_m e_m g_m] with shape (*, D, F); NaN beyond the tables.
+
+    Arguments:
+        weights, splittings: of the pairs with new states, (*, 3) for one.
+        errors: relative errors of the spectra with shape (*, I, K).
+    """
+    at = sterile_tables(release)
+    share = at.share(splittings.abs(), weights) + 0.5 * weights.sum(-1, keepdim=True)
+    bent = at.bent(*_together(weights, splittings)).unflatten(-1, (4, 2, -1))
+    slopes = at.slopes((errors * at.isotopes).sum(-2)).unflatten(-1, (1, 2, -1))
+    near = (bent * slopes).sum(-2)
+    plain = share.reshape(*share.shape[:-1], 8, -1)
+    return plain + pad(near, (0, 0, 0, plain.shape[-2] - near.shape[-2]))
 
 
-def _scale_error(release: Release) -> float:
-    return float(release.correlations["detector_relative"][1].norm())
+def sterile_shift(release: Release, weights: Tensor, splittings: Tensor, changes: Tensor) -> Tensor:
+    """Counts that the fourth neutrino takes away because sources changed, with shape (*, D, E).
+
+    Arguments:
+        weights, splittings: of the pairs with new states, (*, 3) for one.
+        changes: relative changes of sources, in the order of `SterileTables.changes`.
+    """
+    at = sterile_tables(release)
+    counts = at.reactors(*_together(weights, splittings)).unflatten(-1, (8, 6, -1))
+    moved = (changes @ at.changes).unflatten(-1, (1, 6, -1))
+    shift: Tensor = (counts * moved).sum(-2)
+    return shift
+
+
+def _together(weights: Tensor, splittings: Tensor) -> tuple[Tensor, Tensor]:
+    """(splittings, weights) for a correction: one new state has one splitting, for dm2_43 has 3 % of the weight."""
+    if splittings.shape[-1] > 3:
+        return splittings.abs(), weights
+    return splittings[..., :1].abs(), weights.sum(-1, keepdim=True)
 
 
 @functools.cache
 def sterile_tables(release: Release) -> SterileTables:
-    """Tabulate when first asked for: some ten seconds."""
-    low = torch.linspace(0.0, 0.04, 81, dtype=torch.float64)
-    middle = 0.04 * (_FADED / 0.04) ** (torch.arange(1, 321, dtype=torch.float64) / 320)
-    high = torch.cat([torch.arange(*bounds, dtype=torch.float64) for bounds in _HIGH])
+    """Tabulate when first asked for: some seconds."""
     with _one_thread():
-        fractions = refined_table(functools.partial(_nominal, release), torch.cat([low, middle, high]), TOLERANCE)
-        return SterileTables(fractions, _response_table(release, torch.cat([low[::2], middle[:-1:2]])))
+        share, bent, reactors = spline_tables(functools.partial(_folded, release), SPACING, GREATEST)
+    return SterileTables(share, bent, reactors, _isotopes(release), _slopes(release), _changes(release))
 
 
 @contextlib.contextmanager
@@ -98,79 +100,37 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _nominal(release: Release, splitting: Tensor) -> tuple[Tensor, Tensor]:
-    value, slope = fraction(release, splitting)
-    return value[:, 0], slope[:, 0]
+def _folded(release: Release, splitting: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of the three tables for splittings with shape (k,)."""
+    wave, bent = waves(release, splitting)
+    events, near = emission(release).events, near_detectors(release)
+    total = events.sum(1, keepdim=True)
+    shares = (events / torch.where(total == 0.0, 1.0, total)).float()
+    mean = (wave * shares).sum(2, keepdim=True)
+    response = visible(release, central_response(release)).T.float()
+    apart = ((wave - mean) * events.float()) @ response
+    turned = (bent * shares[near, :, None]).sum(2)
+    return tuple(-0.5 * part.flatten(1) for part in (mean, turned, apart))  # type: ignore[return-value]
 
 
-def fraction(release: Release, splitting: Tensor, responses: slice = slice(1)) -> tuple[Tensor, Tensor]:
-    """f and its slope for chosen rows of the response, each with shape (k, rows, D, E).
-
-    Arguments:
-        splitting: with shape (k,), in eV^2.
-        responses: the first row is the nominal response and gives f; the others give df/dx.
-    """
-    at, (flux, sloped, matrices) = tables(release), _single_precision(release)
-    borders, order = at.quadrature.borders, len(at.quadrature.energy) // (len(at.quadrature.borders) - 1)
-    chosen, waves = matrices[responses], []
-    for point in splitting:
-        cosine, sine = node_phases(borders, order, release.baselines, point, torch.float32)
-        waves.append(torch.stack([(flux * cosine).sum(1), (sloped * sine).sum(1)]))
-    all_waves = torch.stack(waves)
-    folded = torch.einsum("gen,ksdn->skgde", chosen, all_waves).double()
-    unoscillated = torch.einsum("gen,dn->gde", chosen, flux.sum(1)).double()
-    value, slope = 0.5 * (unoscillated - folded[0]) / unoscillated[0], 0.5 * folded[1] / unoscillated[0]
-    relative = unoscillated[1:] / unoscillated[0]
-    value = torch.cat([value[:, :1], value[:, 1:] - value[:, :1] * relative], dim=1)
-    return value, torch.cat([slope[:, :1], slope[:, 1:] - slope[:, :1] * relative], dim=1)
+def _isotopes(release: Release) -> Tensor:
+    spectra = templates(release).fissions.mean(0)[:, None] * release.spectra
+    shares: Tensor = spectra / spectra.sum(0)
+    return shares
 
 
-@functools.cache
-def _single_precision(release: Release) -> tuple[Tensor, Tensor, Tensor]:
-    """Unoscillated flux and the same times the rate of the phase (D, R, n), and response times kernel (10, E, n).
-
-    In float32, which is twice as fast and, scaled to order one, good to 1e-6.
-    """
-    at, fold = tables(release), templates(release)
-    matrices = _responses(release)
-    equilibrium, remainder = emitted(at, fold.fissions)
-    flux = equilibrium * (1.0 + at.correction @ central_correction(release)) + remainder
-    flux = flux / flux.max()
-    rate = 2.0 * OSCILLATION_PHASE * release.baselines[..., None] / at.quadrature.energy
-    kernels = matrices @ at.quadrature.kernel
-    return flux.float(), (flux * rate).float(), (kernels / kernels[0].max()).float()
+def _slopes(release: Release) -> BlockMatrix:
+    """<p_m hat_k> of the knots k."""
+    return BlockMatrix(torch.einsum("mfn,nk->kmf", emission(release).moments[1:], tables(release).knots).flatten(1), 16)
 
 
-def _responses(release: Release) -> Tensor:
-    """The response and its derivatives in nine pulls, by differences over one standard deviation: (10, E, F)."""
-    points = torch.cat([torch.zeros(1, 9), torch.eye(9), -torch.eye(9)]).double()
-    scale = 1.0 + _scale_error(release) * points[:, 0]
-    rows = response_matrix(release, scale, points[:, 1], points[:, 2:6], points[:, 6:9])
-    return torch.cat([rows[:1], 0.5 * (rows[1:10] - rows[10:])])
-
-
-def central_correction(release: Release) -> Tensor:
-    """S - 1 at the knots that describes the counts best at the default oscillation, with shape (19,)."""
-    fold, matrix = templates(release), _responses(release)[0]
-    default = basis(*survival_terms(default_mixing(release)))
-    equilibrium, remainder = (torch.tensordot(default, part, dims=1) for part in (fold.equilibrium, fold.remainder))
-    rest = release.counts - background(release, lanes_of(release, Pulls())) - (equilibrium + remainder) @ matrix.T
-    weight = release.counts.rsqrt()
-    design = torch.einsum("cf,df,ef,de->cde", fold.correction, equilibrium, matrix, weight).flatten(1)
-    solution: Tensor = torch.linalg.lstsq(design.T, (rest * weight).reshape(-1, 1)).solution
-    return solution[:, 0]
-
-
-def _response_table(release: Release, grid: Tensor) -> HermiteTable:
-    """df/dx, faded out smoothly over the last factor of two below the end."""
-    value, slope = (part[:, 1:] for part in fraction(release, grid, slice(None)))
-    t = (2.0 * grid / _FADED - 1.0).clamp(0.0, 1.0)
-    fade = (1.0 - t**2 * (3.0 - 2.0 * t))[:, None, None, None]
-    fall = (-12.0 * t * (1.0 - t) / _FADED)[:, None, None, None]
-    ends = torch.tensor([_FADED, GREATEST], dtype=torch.float64)
-    nothing = torch.zeros(2, *value.shape[1:], dtype=torch.float64)
-    return HermiteTable(
-        torch.cat([grid, ends]),
-        torch.cat([value * fade, nothing]),
-        torch.cat([slope * fade + value * fall, nothing]),
-    )
+def _changes(release: Release) -> Tensor:
+    """From relative changes of fissions (R, I), non-equilibrium (R, 3) and spent fuel (R) to those of counts (R, E)."""
+    at, fissions, source = tables(release), templates(release).fissions, emission(release)
+    response = central_response(release) @ at.quadrature.kernel
+    exposure, running = at.exposure.sum(0)[:, None], at.exposure_time.sum(0)[:, None]
+    burned = (exposure * fissions)[..., None] * (source.equilibrium @ response.T)
+    excess = (exposure * fissions[:, WITH_NONEQUILIBRIUM])[..., None] * (at.nonequilibrium @ response.T)
+    spent = (running * (at.spent_fuel @ response.T))[:, None]
+    total = sum(part.sum(1, keepdim=True) for part in (burned, excess, spent))
+    return torch.cat([torch.block_diag(*(part / total)) for part in (burned, excess, spent)])

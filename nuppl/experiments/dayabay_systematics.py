@@ -7,6 +7,7 @@ and correlations come with the release; the analysis is Phys. Rev. Lett. 130, 16
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -83,6 +84,7 @@ _LABELS = {
 }
 
 
+@functools.cache
 def axes(release: Release) -> dict[str, tuple[Axis, ...]]:
     """The plates of each systematic, outermost first; empty for one number."""
     reactor, isotope = Axis("reactor", REACTORS, -3), Axis("isotope", ISOTOPES, -4)

@@ -17,7 +17,7 @@ from nuppl.language.density import CHUNK
 from nuppl.language.precision import seeded
 from nuppl.language.simulation import tile_seed, tiles
 
-__all__ = ["TAILED", "GaussianGuide", "Guide", "MixtureGuide", "TailedGuide", "lower_factor", "standard_normals"]
+__all__ = ["TAIL", "TAILED", "GaussianGuide", "Guide", "TailedGuide", "lower_factor", "standard_normals"]
 
 TAIL = 5
 """Degrees of freedom of the tails."""
@@ -103,44 +103,8 @@ class TailedGuide:
         many = noise[:, self.few :]
         u = torch.empty_like(noise)
         u[:, self.order] = self.loc + torch.cat([few, many], dim=1) @ self.scale_tril.T
-        return u, self._density(few, many)
-
-    def log_prob(self, u: Tensor) -> Tensor:
-        """Log density at u with shape (n, D)."""
-        centred = (u[:, self.order] - self.loc).T
-        standard = torch.linalg.solve_triangular(self.scale_tril, centred, upper=False).T
-        return self._density(standard[:, : self.few], standard[:, self.few :])
-
-    def _density(self, few: Tensor, many: Tensor) -> Tensor:
         normal = -0.5 * many.square().sum(-1) - 0.5 * many.shape[1] * math.log(2.0 * math.pi)
-        return _student(few) + normal - self.scale_tril.diagonal().log().sum()
-
-
-@dataclass(frozen=True)
-class MixtureGuide:
-    """Several guides, one per mode.
-
-    Attributes:
-        parts: the guides.
-        log_share: log of their shares with shape (parts,).
-    """
-
-    parts: tuple[TailedGuide, ...]
-    log_share: Tensor
-    missed: int = 0
-
-    def sample(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
-        """n draws and their log density."""
-        # Each part draws for every place; a number of its own decides whose draw is taken.
-        draws = torch.stack([part.sample(n, seed, stream + (i << 20))[0] for i, part in enumerate(self.parts)])
-        uniform = torch.special.ndtr(standard_normals(n, 1, seed, stream + (len(self.parts) << 20)))[:, 0]
-        chosen = torch.searchsorted(self.log_share.exp().cumsum(0), uniform).clamp(max=len(self.parts) - 1)
-        u = draws[chosen, torch.arange(n)]
-        return u, self.log_prob(u)
-
-    def log_prob(self, u: Tensor) -> Tensor:
-        """Log density at u with shape (n, D)."""
-        return torch.stack([part.log_prob(u) for part in self.parts], dim=1).add(self.log_share).logsumexp(1)
+        return u, _student(few) + normal - self.scale_tril.diagonal().log().sum()
 
 
 def lower_factor(rows: Tensor) -> Tensor:

@@ -20,24 +20,24 @@ from nuppl.inference.laplace import main_mode
 from nuppl.inference.leapfrog import Move, Points, hamiltonian_move, points_at
 from nuppl.inference.marginal import Marginal, linearisation
 from nuppl.inference.metric import DenseMetric, LowRankMetric, Metric, from_particles
-from nuppl.inference.moves import LENGTH
+from nuppl.inference.moves import LENGTH, Mover
 from nuppl.inference.recorder import Recorder
+from nuppl.inference.registry import resolved
 from nuppl.inference.settings import Settings
+from nuppl.inference.smc import temper
 from nuppl.inference.structure import target_of
 from nuppl.inference.structured import adapted
-from nuppl.inference.target import Target
+from nuppl.inference.target import Target, log_normal
 from nuppl.language.density import Whitened
 from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision, seeded
 from nuppl.language.program import Program
 from nuppl.language.simulation import tile_seed
 from nuppl.optimize.objective import whitened_objective
-from nuppl.results.draws import Draws
+from nuppl.results.draws import Draws, effective_size
 from nuppl.typing import Progress, silent
 
 __all__ = ["hmc"]
-
-CHAINS, DRAWS, WARMUP = 64, 100, 150
 
 _WIDER = 1.5
 """Chains start this much wider than the metric says, so that R-hat means something."""
@@ -46,7 +46,11 @@ _ACCEPT = 0.75
 _RATE, _DECAY = 0.025, 0.95
 """Adam's step in the log of the length, and its memory."""
 
-_MOST_LEAPS = 200
+_MOST_LEAPS = 100
+
+_FEW, _PILOT, _LEAST_OVERLAP, _ISLANDS = 100, 512, 0.01, 4
+"""Up to so many dimensions chains start from tempered particles, where fewer of a Gaussian's draws than this count."""
+
 _ENOUGH = 10
 """Draws per coordinate that make a covariance."""
 
@@ -54,6 +58,7 @@ _BLOCK = 64
 """Draws that wait to become sites together."""
 
 _START_STREAM, _STREAM, _STREAM_COMPLETE, _STREAM_ACCEPT = (10 << 24, 11 << 24, 12 << 24, 13 << 24)
+_TEMPER_STREAM = 14 << 24
 
 
 @dataclass
@@ -140,7 +145,7 @@ def hmc(program: Program, settings: Settings, progress: Progress = silent) -> Dr
     Raises:
         InputError: the program has no density, or none that is finite where chains could start.
     """
-    settings = settings.filled(chains=CHAINS, draws=DRAWS, warmup=WARMUP)
+    settings = resolved("hmc", settings)
     whitened = Whitened(program)
     target = target_of(whitened, settings, progress)
     sampler = _begin(target, settings, progress)
@@ -191,31 +196,47 @@ class Chain:
 
 
 def _begin(target: Target, settings: Settings, progress: Progress) -> Sampler:
-    """Chains at random points, wider than the metric that is known before the first."""
-    loc, metric = _guess(target, settings, progress)
-    noise = standard_normals(settings.chains, target.dim, settings.seed, _START_STREAM)
-    points = points_at(target, loc + _WIDER * metric.spread(noise))
-    usable = points.log_p.isfinite().nonzero()[:, 0]
-    if not len(usable):
+    """Chains at their first points, with the metric that is known before."""
+    x, metric = _guess(target, settings, progress)
+    points = points_at(target, x)
+    usable = points.log_p.isfinite()
+    if not bool(usable.any()):
         raise InputError(explain_no_density(target.whitened.program))
     # A chain that would start where there is no density starts where another does.
-    index = torch.arange(settings.chains)
-    index[~points.log_p.isfinite()] = usable[torch.arange(settings.chains - len(usable)) % len(usable)]
+    index, places = torch.arange(len(x)), usable.nonzero()[:, 0]
+    index[~usable] = places[torch.arange(int((~usable).sum())) % len(places)]
     return Sampler(target, points.take(index), metric, settings.seed)
 
 
 def _guess(target: Target, settings: Settings, progress: Progress) -> tuple[Tensor, Metric]:
-    """Where the posterior is and how wide, as far as can be known: the prior where it has no mode."""
+    """Points wider than the posterior, as far as it is known; where no Gaussian is near it, tempered from the prior."""
+    noise = standard_normals(settings.chains, target.dim, settings.seed, _START_STREAM)
     if isinstance(target, Marginal):
         gaussian = adapted(target, settings.seed)
-        return gaussian.loc, DenseMetric(gaussian.scale_tril)
+        return gaussian.loc + _WIDER * noise @ gaussian.scale_tril.T, DenseMetric(gaussian.scale_tril)
     objective = whitened_objective(target.whitened)
     try:
         loc, _ = main_mode(target.whitened, objective, progress)
         _, variance, jacobian = objective.jacobian(loc)
+        metric = LowRankMetric.from_jacobian(jacobian / variance.clamp(min=1e-12).sqrt()[:, None])
     except InputError:
-        return torch.zeros(target.dim), DenseMetric(torch.eye(target.dim))
-    return loc, LowRankMetric.from_jacobian(jacobian / variance.clamp(min=1e-12).sqrt()[:, None])
+        return _tempered(target, settings, progress)
+    if target.dim <= _FEW and _overlap(target, loc, metric, settings.seed) < _LEAST_OVERLAP:
+        return _tempered(target, settings, progress)
+    return loc + _WIDER * metric.spread(noise), metric
+
+
+def _overlap(target: Target, loc: Tensor, metric: Metric, seed: int) -> float:
+    """The effective share of a Gaussian's draws under the target."""
+    noise = standard_normals(_PILOT, target.dim, seed, _START_STREAM + 1)
+    return effective_size(target.log_prob(loc + metric.spread(noise)) - log_normal(noise)) / _PILOT
+
+
+def _tempered(target: Target, settings: Settings, progress: Progress) -> tuple[Tensor, Metric]:
+    mover = Mover(target, settings.seed, _TEMPER_STREAM, target.dim**-0.25)
+    particles = -(-max(settings.chains, _PILOT) // _ISLANDS)
+    x = temper(target, _ISLANDS, particles, mover, progress).points.x
+    return x[torch.linspace(0, len(x) - 1, settings.chains).long()], from_particles(x)
 
 
 def _stats(moves: list[Move]) -> dict[str, Tensor]:

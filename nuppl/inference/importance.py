@@ -14,6 +14,7 @@ from torch import Tensor
 from nuppl.errors import unknown
 from nuppl.inference.guides import GaussianGuide, Guide
 from nuppl.inference.recorder import collect
+from nuppl.inference.registry import resolved
 from nuppl.inference.settings import Settings
 from nuppl.inference.structured import structured_guide, tailed
 from nuppl.inference.svi import svi_guide
@@ -52,7 +53,7 @@ def importance(program: Program, settings: Settings, progress: Progress = silent
     """
     if settings.guide not in GUIDES:
         raise unknown("guide", settings.guide, GUIDES)
-    settings = settings.filled(chains=4, draws=1000)
+    settings = resolved("importance", settings)
     whitened = Whitened(program)
     guide = GUIDES[settings.guide](whitened, settings, progress)
     kept, weights = [], []

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nuppl.errors import InputError
 from nuppl.inference.guides import GaussianGuide, standard_normals
+from nuppl.inference.registry import resolved
 from nuppl.inference.settings import Settings
 from nuppl.inference.weights import certified, log_weights
 from nuppl.language.density import Whitened
@@ -51,7 +52,7 @@ _PILOT, _PILOT_STREAM = 512, 1 << 23
 @double_precision()
 def laplace(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
     """Draws of the Gaussian approximation, with their importance weights as a certificate."""
-    settings = settings.filled(chains=4, draws=1000)
+    settings = resolved("laplace", settings)
     whitened = Whitened(program)
     guide = laplace_guide(whitened, progress)
     drawn = certified(whitened, guide, settings, "laplace", progress)

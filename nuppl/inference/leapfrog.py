@@ -27,23 +27,25 @@ class Points:
     Attributes:
         x: with shape (n, d).
         log_p: the target's log density with shape (n,).
-        force: its gradient with shape (n, d).
+        force: its gradient with shape (n, d), None where only the density was asked for.
     """
 
     x: Tensor
     log_p: Tensor
-    force: Tensor
+    force: Tensor | None = None
 
     def take(self, index: Tensor) -> Points:
         """Some of the points, or all in another order."""
-        return Points(self.x[index], self.log_p[index], self.force[index])
+        return Points(self.x[index], self.log_p[index], None if self.force is None else self.force[index])
 
     def where(self, chosen: Tensor, other: Points) -> Points:
         """These points where `chosen`, with shape (n,), and the others elsewhere."""
         return Points(
             torch.where(chosen[:, None], self.x, other.x),
             torch.where(chosen, self.log_p, other.log_p),
-            torch.where(chosen[:, None], self.force, other.force),
+            None
+            if self.force is None or other.force is None
+            else torch.where(chosen[:, None], self.force, other.force),
         )
 
     def tempered(self, beta: float) -> Tensor:
@@ -86,7 +88,8 @@ def hamiltonian_move(
         uniform: decides acceptance, with shape (n,).
         beta: the inverse temperature.
     """
-    x, p, force = points.x, noise, points.force
+    x, p = points.x, noise
+    force = target.forces(x)[1] if points.force is None else points.force
     for _ in range(leaps):
         p = p + 0.5 * step * metric.gather(_tempered_force(x, force, beta))
         x = x + step * metric.spread(p)

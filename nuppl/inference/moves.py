@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nuppl.inference.guides import standard_normals
+from nuppl.inference.guides import TAILED, standard_normals
 from nuppl.inference.leapfrog import Points, hamiltonian_move
 from nuppl.inference.metric import Metric
+from nuppl.inference.mixture import StudentMixture, fit_mixture
 from nuppl.inference.target import Target
 from nuppl.language.precision import seeded
 from nuppl.language.simulation import tile_seed
@@ -24,16 +25,20 @@ __all__ = ["LENGTH", "Mover"]
 LENGTH = 0.5 * math.pi
 """A trajectory of this length in standard coordinates forgets where it began, if the target is normal."""
 
-_ACCEPT = 0.8
+_ACCEPT = 0.7
 """Wanted acceptance; the log of the step follows the difference."""
 
-_LEAST_ACCEPT, _MOST_TRIES = 0.5, 30
+_LEAST_ACCEPT, _MOST_TRIES = 0.3, 30
 """Below this acceptance a trajectory only serves to find the step."""
 
 _FORGOTTEN, _STUCK = 0.3, 0.8
 """Moves end when no coordinate is correlated more than this with where it was, or when two more gained too little."""
 
-_MOST_MOVES, _MOST_LEAPS = 10, 32
+_MOST_MOVES, _MOST_LEAPS = 10, 12
+
+_MOST_PROPOSALS, _LEAST_PROPOSED, _MIXED = 12, 0.05, 0.5
+"""Independent proposals in a row, the acceptance below which they are left, and what they may leave of the memory: the
+few points that none of them moved are cheaper to live with than trajectories for all."""
 
 
 @dataclass
@@ -42,9 +47,9 @@ class Mover:
 
     Attributes:
         target: the density.
-        seed, stream: of the random numbers; every trajectory takes two streams.
+        seed, stream: of the random numbers; every move takes three streams.
         step: the leapfrog step in standard coordinates.
-        trajectories, evaluations: how many so far, of trajectories and of densities.
+        trajectories, evaluations: how many so far, of moves and of densities.
         acceptance: of the last trajectory, averaged over lanes.
     """
 
@@ -56,28 +61,71 @@ class Mover:
     evaluations: int = 0
     acceptance: float = 1.0
 
-    def move(self, points: Points, metric: Metric, beta: float) -> Points:
-        """Trajectories until the points have forgotten where they were."""
+    def move(self, points: Points, metric: Metric, beta: float, groups: Tensor | None = None) -> Points:
+        """Moves until the points have forgotten where they were.
+
+        Arguments:
+            groups: 0 or 1 for each lane, with shape (n,): in few dimensions one group's mixture proposes for the other.
+        """
         start, memory, tries = remembered(points, metric, beta), [1.0, 1.0], 0
-        while len(memory) < _MOST_MOVES + 2:
+        if groups is not None and points.x.shape[1] <= TAILED:
+            points = self._mixed(points, beta, groups)
+            memory.append(correlation(start, remembered(points, metric, beta)))
+            if memory[-1] < _MIXED:
+                return points
+        while len(memory) < _MOST_MOVES + 2 and memory[-1] > _FORGOTTEN:
             points = self._trajectory(points, metric, beta)
             tries += 1
             if self.acceptance < _LEAST_ACCEPT and tries < _MOST_TRIES:
                 continue
             memory.append(correlation(start, remembered(points, metric, beta)))
-            if memory[-1] < _FORGOTTEN or memory[-1] > _STUCK * memory[-3]:
+            if memory[-1] > _STUCK * memory[-3]:
                 break
         return points
 
+    def _mixed(self, points: Points, beta: float, groups: Tensor) -> Points:
+        """Independent proposals, in few dimensions the fastest way between modes, until most have been accepted."""
+        mixtures = [fit_mixture(points.x[groups == group]) for group in (1, 0)]
+        kept = 1.0
+        for _ in range(_MOST_PROPOSALS):
+            points, acceptance = self._proposal(points, beta, groups, mixtures)
+            kept *= 1.0 - acceptance
+            if kept < 0.5 * _FORGOTTEN or acceptance < _LEAST_PROPOSED:
+                break
+        return points
+
+    def _proposal(
+        self, points: Points, beta: float, groups: Tensor, mixtures: list[StudentMixture]
+    ) -> tuple[Points, float]:
+        stream = self._next()
+        n = len(points.x)
+        proposals = [mixture.sample(n, self.seed, stream + group)[0] for group, mixture in enumerate(mixtures)]
+        x = torch.where(groups[:, None] == 0, proposals[0], proposals[1])
+        proposed = Points(x, self.target.log_prob(x))
+        self.evaluations += n
+
+        def density(at: Tensor) -> Tensor:
+            return torch.where(groups == 0, mixtures[0].log_prob(at), mixtures[1].log_prob(at))
+
+        gain = proposed.tempered(beta) - points.tempered(beta) - density(x) + density(points.x)
+        acceptance = gain.nan_to_num(-torch.inf, torch.inf, -torch.inf).clamp(max=0.0).exp()
+        with seeded(tile_seed(self.seed, stream + 2)):
+            accepted = torch.rand(n) < acceptance
+        return proposed.where(accepted, points), float(acceptance.mean())
+
+    def _next(self) -> int:
+        """A stream of random numbers, and room for two more."""
+        self.trajectories += 1
+        return self.stream + 3 * self.trajectories
+
     def _trajectory(self, points: Points, metric: Metric, beta: float) -> Points:
         n, d = points.x.shape
-        stream = self.stream + 2 * self.trajectories
+        stream = self._next()
         noise = standard_normals(n, d, self.seed, stream)
         with seeded(tile_seed(self.seed, stream + 1)):
             uniform, jitter = torch.rand(n), float(torch.rand(1))
         leaps = min(max(round(LENGTH * (0.5 + 0.5 * jitter) / self.step), 1), _MOST_LEAPS)
         moved = hamiltonian_move(self.target, points, metric, self.step, leaps, noise, uniform, beta)
-        self.trajectories += 1
         self.evaluations += n * leaps
         self.acceptance = float(moved.acceptance.mean())
         self.step = min(self.step * math.exp(self.acceptance - _ACCEPT), LENGTH)

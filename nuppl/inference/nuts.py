@@ -14,6 +14,7 @@ from nuppl.errors import InputError
 from nuppl.inference.guides import standard_normals
 from nuppl.inference.laplace import laplace_guide
 from nuppl.inference.recorder import collect
+from nuppl.inference.registry import resolved
 from nuppl.inference.settings import Settings
 from nuppl.language.density import Whitened
 from nuppl.language.diagnosis import explain_no_density
@@ -31,7 +32,7 @@ _STREAM = 1 << 22
 @double_precision()
 def nuts(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
     """Chains of Pyro's NUTS, one after the other."""
-    settings = settings.filled(chains=4, draws=1000, warmup=500)
+    settings = resolved("nuts", settings)
     whitened = Whitened(program)
     starts = _starts(whitened, settings)
     chains = [_chain(whitened, start, number, settings, progress) for number, start in enumerate(starts)]

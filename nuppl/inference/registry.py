@@ -1,4 +1,4 @@
-"""The engines by name. A new one is a file, a row here and a row in the conformance test."""
+"""The engines by name, `smc` a function in `smc.py`. A new one is a file, a row here and a row in the tests."""
 
 from __future__ import annotations
 
@@ -14,28 +14,47 @@ if TYPE_CHECKING:
     from nuppl.results.draws import Draws
     from nuppl.typing import Progress
 
-__all__ = ["DEFAULT", "ENGINES", "EngineInfo", "engine"]
+__all__ = ["DEFAULT", "ENGINES", "EngineInfo", "choose", "engine", "resolved"]
 
 
 class EngineInfo(NamedTuple):
     """One engine, before its module is imported."""
 
-    module: str
     summary: str
+    own: dict[str, int]
+    """Its own numbers for settings that were not given."""
 
 
 ENGINES: dict[str, EngineInfo] = {
-    "hmc": EngineInfo("hmc", "many Hamiltonian chains that tune each other: exact, one mode, many dimensions"),
-    "importance": EngineInfo("importance", "a guide's draws weighted by the program: exact, with evidence"),
-    "laplace": EngineInfo("laplace", "a Gaussian at the mode; says how good it is, does not correct it"),
-    "nuts": EngineInfo("nuts", "Pyro's No-U-Turn sampler: exact, slow"),
-    "smc": EngineInfo("smc", "particles tempered from prior to posterior: exact, with evidence, finds many modes"),
-    "svi": EngineInfo("svi", "Pyro's full-rank Gaussian autoguide"),
+    "hmc": EngineInfo(
+        "many Hamiltonian chains that tune each other: exact, one mode, many dimensions",
+        {"chains": 32, "draws": 300, "warmup": 150},
+    ),
+    "importance": EngineInfo(
+        "a guide's draws weighted by the program: exact, with evidence", {"chains": 4, "draws": 1000, "warmup": 500}
+    ),
+    "laplace": EngineInfo(
+        "a Gaussian at the mode; says how good it is, does not correct it", {"chains": 4, "draws": 1000}
+    ),
+    "nuts": EngineInfo("Pyro's No-U-Turn sampler: exact, slow", {"chains": 4, "draws": 1000, "warmup": 500}),
+    "smc": EngineInfo(
+        "particles tempered from prior to posterior: exact, with evidence, many modes", {"chains": 16, "draws": 256}
+    ),
+    "svi": EngineInfo("Pyro's full-rank Gaussian autoguide", {"chains": 4, "draws": 1000, "warmup": 500}),
 }
 """Engines by name."""
 
-DEFAULT = "importance"
-"""Laplace's guide with exact weights."""
+DEFAULT = "auto"
+"""The engine that suits the program, by `choose`."""
+
+_MODERATE = 100
+"""Latents up to which tempering from the prior costs seconds."""
+
+
+def choose(program: Program) -> str:
+    """smc up to a hundred latents, importance beyond: its guide needs a mode, smc needs none."""
+    latents = sum(site.size for site in program.latents.values())
+    return "smc" if latents <= _MODERATE else "importance"
 
 
 def engine(name: str) -> Callable[[Program, Settings, Progress], Draws]:
@@ -46,5 +65,9 @@ def engine(name: str) -> Callable[[Program, Settings, Progress], Draws]:
     """
     if name not in ENGINES:
         raise unknown("engine", name, ENGINES)
-    module = importlib.import_module(f"nuppl.inference.{ENGINES[name].module}")
-    return getattr(module, name)  # type: ignore[no-any-return]
+    return getattr(importlib.import_module(f"nuppl.inference.{name}"), name)  # type: ignore[no-any-return]
+
+
+def resolved(name: str, settings: Settings) -> Settings:
+    """The settings with the engine's own numbers where none were given."""
+    return settings.filled(**ENGINES[name].own)

@@ -10,6 +10,10 @@ from nuppl.errors import InputError
 __all__ = ["Settings"]
 
 
+_OWN = ("chains", "draws", "warmup")
+"""Settings of which every engine has a number of its own."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Choices for one run.
@@ -37,9 +41,10 @@ class Settings:
     scratch: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("chains", 0), ("draws", 0), ("warmup", 0), ("proposals", 4), ("particles", 4)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        for name, least in (("chains", 1), ("draws", 4), ("warmup", 1), ("proposals", 4), ("particles", 4)):
+            value = getattr(self, name)
+            if value < least and not (value == 0 and name in _OWN):
+                raise InputError(f"{name}: expected at least {least}, got {value}")
         if self.seed < 0:
             raise InputError(f"seed: expected a non-negative integer, got {self.seed}")
 

@@ -25,6 +25,7 @@ from nuppl.inference.marginal import linearisation
 from nuppl.inference.metric import from_particles
 from nuppl.inference.moves import Mover
 from nuppl.inference.recorder import Recorder
+from nuppl.inference.registry import resolved
 from nuppl.inference.settings import Settings
 from nuppl.inference.structure import eased, target_of
 from nuppl.inference.target import Target, log_normal
@@ -40,9 +41,6 @@ __all__ = ["Islands", "smc", "temper"]
 
 _SHARE = 0.7
 """Effective share of the particles at each step in beta."""
-
-ISLANDS, DRAWS = 16, 256
-"""Islands, and draws of each, unless asked otherwise."""
 
 _BATCHES = 32
 """Batches of prior draws in which an island looks for a finite density."""
@@ -68,6 +66,12 @@ class Islands:
     beta: float = 0.0
     steps: int = 0
 
+    @property
+    def groups(self) -> Tensor:
+        """0 or 1 for each particle, the same for all of an island."""
+        particles = len(self.points.x) // len(self.log_z)
+        return (torch.arange(len(self.log_z)) % 2).repeat_interleave(particles)
+
     def by_island(self, values: Tensor) -> Tensor:
         """(islands * particles, ...) to (islands, particles, ...)."""
         return values.reshape(len(self.log_z), -1, *values.shape[1:])
@@ -88,7 +92,7 @@ def temper(target: Target, islands: int, particles: int, mover: Mover, progress:
         metric = from_particles(population.points.x, weights.flatten())
         population.points = population.points.take(_resampled(weights, mover, population.steps))
         population.beta, population.steps = beta, population.steps + 1
-        population.points = mover.move(population.points, metric, beta)
+        population.points = mover.move(population.points, metric, beta, population.groups)
         progress(int(1000 * beta), 1000, f"temperature {population.steps}")
     return population
 
@@ -148,7 +152,7 @@ def smc(program: Program, settings: Settings, progress: Progress = silent) -> Dr
     Raises:
         InputError: the program has no density, or none that is finite at draws of the prior.
     """
-    settings = settings.filled(chains=ISLANDS, draws=DRAWS)
+    settings = resolved("smc", settings)
     whitened = Whitened(program)
     target = eased(target_of(whitened, settings, progress))
     islands = settings.chains
@@ -158,7 +162,9 @@ def smc(program: Program, settings: Settings, progress: Progress = silent) -> Dr
     log_w: list[Tensor] = []
     while recorder.missing:
         if log_w:
-            population.points = mover.move(population.points, from_particles(population.points.x), 1.0)
+            population.points = mover.move(
+                population.points, from_particles(population.points.x), 1.0, population.groups
+            )
         log_w.append(_record(population, target, recorder, mover, len(log_w)))
         progress(settings.draws - recorder.missing, settings.draws, "draws")
     return recorder.finish(_said(population, torch.cat(log_w, dim=1), mover), "smc")

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from nuppl.inference.adapt import adapt
-from nuppl.inference.guides import TAILED, GaussianGuide, Guide, MixtureGuide, TailedGuide
+from nuppl.inference.guides import TAILED, GaussianGuide, Guide, TailedGuide
 from nuppl.inference.laplace import laplace_guides
 from nuppl.inference.marginal import Marginal
+from nuppl.inference.mixture import StudentMixture
 from nuppl.inference.settings import Settings
 from nuppl.inference.structure import target_of
 from nuppl.inference.weights import log_weights
@@ -61,13 +62,13 @@ def structured_guide(whitened: Whitened, settings: Settings, progress: Progress 
     return tails(adapt(lambda u: densities(whitened, u), gaussians[0], settings.seed, _STREAM))
 
 
-def mixture(whitened: Whitened, gaussians: list[GaussianGuide]) -> MixtureGuide:
+def mixture(whitened: Whitened, gaussians: list[GaussianGuide]) -> StudentMixture:
     """All modes by their Laplace evidence; none has a share below a tenth of the others' mean, which tails may need."""
-    heights = densities(whitened, torch.stack([gaussian.loc for gaussian in gaussians]))
-    log_z = heights + torch.stack([gaussian.scale_tril.diagonal().log().sum() for gaussian in gaussians])
+    loc = torch.stack([gaussian.loc for gaussian in gaussians])
+    factor = torch.stack([gaussian.scale_tril for gaussian in gaussians])
+    log_z = densities(whitened, loc) + factor.diagonal(dim1=1, dim2=2).log().sum(1)
     share = (log_z - log_z.logsumexp(0)).exp().clamp(min=0.1 / len(gaussians))
-    parts = tuple(tailed(whitened, gaussian) for gaussian in gaussians)
-    return MixtureGuide(parts, (share / share.sum()).log())
+    return StudentMixture(loc, factor, (share / share.sum()).log())
 
 
 def densities(whitened: Whitened, u: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from pyro.optim import ClippedAdam
 
 from nuppl.errors import InputError
 from nuppl.inference.guides import GaussianGuide
+from nuppl.inference.registry import resolved
 from nuppl.inference.settings import Settings
 from nuppl.inference.weights import certified
 from nuppl.language.density import Whitened
@@ -34,7 +35,7 @@ _STREAM = 1 << 21
 @double_precision()
 def svi(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
     """Draws of the fitted guide, with their importance weights as a certificate."""
-    settings = settings.filled(chains=4, draws=1000)
+    settings = resolved("svi", settings)
     whitened = Whitened(program)
     guide = svi_guide(whitened, settings, progress)
     return certified(whitened, guide, settings, "svi", progress)
@@ -42,7 +43,7 @@ def svi(program: Program, settings: Settings, progress: Progress = silent) -> Dr
 
 def svi_guide(whitened: Whitened, settings: Settings, progress: Progress = silent) -> GaussianGuide:
     """The guide after `settings.warmup` steps of Adam with a rate that falls by a factor of 100."""
-    settings = settings.filled(warmup=500)
+    settings = resolved("svi", settings)
 
     def model() -> None:
         base = dist.Normal(torch.zeros(whitened.dim), 1.0).to_event(1)

@@ -32,6 +32,10 @@ class Target(Protocol):
         """d."""
         ...
 
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density with shape (n,)."""
+        ...
+
     def forces(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log density with shape (n,), and its gradient with shape (n, d), zero where it is not finite.
 
@@ -54,6 +58,11 @@ class Direct:
     def dim(self) -> int:
         """D."""
         return self.whitened.dim
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density, in chunks that fit the cache."""
+        with torch.no_grad():
+            return torch.cat([self.whitened.log_prob(part) for part in x.split(CHUNK)])
 
     def forces(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log density and gradient, in chunks that fit the cache."""
@@ -92,6 +101,10 @@ class Recast:
     def dim(self) -> int:
         """d."""
         return self.target.dim
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density."""
+        return self.target.log_prob(self._own(x)) + self._log_volume
 
     def forces(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log density and gradient."""

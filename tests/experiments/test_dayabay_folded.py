@@ -39,11 +39,11 @@ def test_all_pulls_together_leave_the_likelihood_in_place(release, mixing, rando
 
 
 def test_a_batch_is_its_points_one_by_one_across_chunks(release, mixing, random_pulls):
-    theta = torch.linspace(0.01, 0.19, 131, dtype=torch.float64).reshape(131, 1, 1, 1, 1, 1, 1, 1)
-    pulls = random_pulls(5, 131, 1, 1, 1)
+    theta = torch.linspace(0.01, 0.19, 259, dtype=torch.float64).reshape(259, 1, 1, 1, 1, 1, 1, 1)
+    pulls = random_pulls(5, 259, 1, 1, 1)
     batch = dayabay.expected(release, mixing(sin2_2theta13=theta), pulls)
-    assert batch.shape == (131, 1, 1, 1, 1, 1, 8, 26)
-    for lane in (0, 127, 128, 130):
+    assert batch.shape == (259, 1, 1, 1, 1, 1, 8, 26)
+    for lane in (0, 255, 256, 258):
         single = dayabay.Pulls(**{k: v[lane, 0, 0, 0] if v.ndim == 8 else v for k, v in vars(pulls).items()})
         one = dayabay.expected(release, mixing(sin2_2theta13=float(theta[lane])), single)
         assert one.shape == (8, 26)

@@ -18,7 +18,14 @@ from nuppl.errors import InputError
 from nuppl.inference.registry import ENGINES, engine
 from nuppl.inference.settings import Settings
 
-TIGHT = {"importance": {}, "laplace": {}, "nuts": {"draws": 300, "warmup": 200, "chains": 2}, "svi": {"warmup": 1500}}
+TIGHT = {
+    "hmc": {"draws": 300, "chains": 32},
+    "importance": {},
+    "laplace": {},
+    "nuts": {"draws": 300, "warmup": 200, "chains": 2},
+    "smc": {"draws": 256, "chains": 16},
+    "svi": {"warmup": 1500},
+}
 """Settings under which each engine is asked; a new engine adds its row."""
 
 X = torch.tensor([1.2, -0.4, 0.7], dtype=torch.float64)
@@ -161,7 +168,7 @@ def test_resampling_keeps_proportions():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"draws": 1}, "draws"), ({"chains": 0}, "chains"), ({"seed": -1}, "seed")]
+    ("change", "message"), [({"draws": 1}, "draws"), ({"chains": -1}, "chains"), ({"seed": -1}, "seed")]
 )
 def test_settings_out_of_range_are_refused(change, message):
     with pytest.raises(InputError, match=message):

@@ -7,7 +7,8 @@ import pytest
 from nuppl.language.check import check, format_report
 from nuppl.language.loading import load_models
 
-FILES = sorted((Path(__file__).parents[2] / "models").glob("*.py"))
+ROOT = Path(__file__).parents[2]
+FILES = [*sorted((ROOT / "models").glob("*.py")), ROOT / "examples" / "near_far.py"]
 
 
 def test_there_are_models():

@@ -23,24 +23,52 @@ def test_beyond_the_limit_only_that_lane_is_nan():
     assert basis.isnan().any(-1).tolist() == [False, True]
 
 
+SPACING = templates.Spacing(fine=2e-3, coarse=0.02, turn=0.1)
+
+
 def wave(x):
-    return torch.stack([(30 * x).sin(), (3 * x).cos()], -1), torch.stack([30 * (30 * x).cos(), -3 * (3 * x).sin()], -1)
+    return torch.stack([(30 * x).cos(), (3 * x).cos() / (1 + x**2)], -1)
 
 
-def test_a_refined_table_keeps_its_tolerance_between_all_points():
-    table = templates.refined_table(wave, torch.linspace(0.0, 2.0, 12, dtype=torch.float64), 1e-6)
-    x = torch.linspace(0.0, 2.0, 5001, dtype=torch.float64)
-    assert (table(x) - wave(x)[0]).abs().max().item() < 1e-6
-    assert table(torch.tensor([-0.3, 2.1], dtype=torch.float64)).isnan().any(-1).tolist() == [False, True]
+@pytest.fixture(scope="module")
+def table():
+    return templates.spline_tables(lambda x: (wave(x),), SPACING, 2.0)[0]
 
 
-def test_the_gradient_of_a_table_is_that_of_the_function_and_continuous():
-    table = templates.refined_table(wave, torch.linspace(0.0, 2.0, 12, dtype=torch.float64), 1e-7)
-    knot = table.grid[7].item()
-    x = torch.tensor([0.4, knot - 1e-9, knot + 1e-9], dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(table(x)[:, 0].sum(), x)
-    torch.testing.assert_close(gradient, wave(x.detach())[1][:, 0], rtol=1e-4, atol=1e-4)
-    assert gradient[1].item() == pytest.approx(gradient[2].item(), abs=1e-5)
+def test_points_are_where_the_coordinate_is_whole():
+    points = SPACING.points(-3, 60)
+    torch.testing.assert_close(SPACING.coordinate(points), torch.arange(-3.0, 61.0, dtype=torch.float64))
+    assert points.diff()[3].item() == pytest.approx(SPACING.fine, rel=1e-3)
+    assert bool((points.diff() < SPACING.coarse).all())
+
+
+def test_a_table_sums_its_function_over_points(table):
+    x = 2.0 * torch.rand(50, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weights = torch.tensor([0.7, 0.2, -0.1], dtype=torch.float64)
+    torch.testing.assert_close(table(x, weights), (weights[:, None] * wave(x)).sum(1), rtol=0, atol=1e-4)
+    ends = torch.tensor([[0.0], [2.0]], dtype=torch.float64)
+    torch.testing.assert_close(table(ends, torch.ones_like(ends)), wave(ends[:, 0]), rtol=0, atol=1e-4)
+
+
+def test_beyond_a_table_only_that_lane_is_nan(table):
+    x = torch.tensor([[0.3, 0.1], [0.3, 2.1], [-0.1, 0.3]], dtype=torch.float64)
+    assert table(x, torch.ones_like(x)).isnan().any(-1).tolist() == [False, True, True]
+
+
+def test_derivatives_of_a_table_are_those_of_the_function(table):
+    x = torch.tensor([[0.05], [0.4], [1.1]], dtype=torch.float64, requires_grad=True)
+    weights = torch.full_like(x, 0.5, requires_grad=True)
+    vector = torch.tensor([1.0, 0.3], dtype=torch.float64)
+    first, by_weight = torch.autograd.grad((table(x, weights) @ vector).sum(), (x, weights), create_graph=True)
+    second, mixed = torch.autograd.grad(first.sum(), (x, weights))
+    point = x.detach().requires_grad_()
+    value = wave(point[:, 0]) @ vector
+    (slope,) = torch.autograd.grad(value.sum(), point, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), point)
+    torch.testing.assert_close(by_weight[:, 0], value, rtol=0, atol=1e-4)
+    torch.testing.assert_close(first, 0.5 * slope, rtol=0, atol=5e-3)
+    torch.testing.assert_close(mixed, slope, rtol=0, atol=1e-2)
+    torch.testing.assert_close(second, 0.5 * curvature, rtol=0, atol=5.0)
 
 
 def test_spherical_bessel_functions_join_series_and_recursion():

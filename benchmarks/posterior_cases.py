@@ -1,0 +1,77 @@
+"""Which posteriors are sampled, and by whom. A new engine is an `Entry` here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jax_density import Binned
+from jax_near_far import near_far
+from jax_reactor import reactor
+from posterior_engines import Entry
+from posterior_numpyro import Choice
+
+from nuppl.inference.settings import Settings
+
+__all__ = ["CASES", "Case"]
+
+
+class Case(NamedTuple):
+    """One posterior.
+
+    Attributes:
+        file: the model file.
+        twin: the same model in JAX.
+        reference: the long run whose moments everything is judged by.
+        peers: how NumPyro runs.
+        entries: how nuppl runs.
+        pyro: a short run of Pyro's NUTS, where that is feasible.
+        runs: repetitions with other seeds: of NumPyro, and of nuppl.
+    """
+
+    file: str
+    twin: Callable[[], Binned]
+    reference: Choice
+    peers: list[Choice]
+    entries: list[Entry]
+    pyro: Settings | None
+    runs: tuple[int, int]
+
+
+ENTRIES = [
+    Entry("importance", Settings(chains=4), False, "4 x 2500 proposals"),
+    Entry("smc", Settings(marginalize="none"), False, "16 islands"),
+    Entry("hmc", Settings(marginalize="none"), False, "defaults"),
+    Entry("smc", Settings(), True, "16 islands, pulls integrated"),
+    Entry("hmc", Settings(), True, "pulls integrated"),
+]
+
+# Chains, warm-up, draws, dense mass, method: NumPyro's defaults, then what served it best, short and long.
+NEAR_FAR_CHAINS = (
+    (2, 1000, 1000, False, "parallel"),
+    (2, 500, 1000, True, "parallel"),
+    (2, 500, 20_000, True, "parallel"),
+    (16, 500, 1000, True, "vectorized"),
+)
+
+CASES = {
+    "near_far": Case(
+        file="examples/near_far.py",
+        twin=near_far,
+        reference=Choice(own=True, chains=2, warmup=1000, draws=40_000, dense=True),
+        peers=[Choice(own, *how) for own in (False, True) for how in NEAR_FAR_CHAINS],
+        entries=ENTRIES,
+        pyro=Settings(chains=2, warmup=50, draws=50),
+        runs=(6, 3),
+    ),
+    "reactor": Case(
+        file="models/reactor.py",
+        twin=reactor,
+        reference=Choice(own=True, chains=2, warmup=500, draws=3000),
+        # A dense mass matrix, whole or without the 904 spectrum errors, needs a longer warm-up than the budget has.
+        peers=[Choice(own, 2, 300, 1000) for own in (False, True)],
+        entries=ENTRIES,
+        pyro=None,
+        runs=(4, 2),
+    ),
+}
