@@ -46,7 +46,11 @@ def reference(name: str, case: Case, model: Binned) -> tuple[NDArray[np.float64]
     written = (HERE.parent / case.file).read_bytes() + repr(case.reference).encode()
     kept = CACHE / f"{name}-{hashlib.sha256(written).hexdigest()[:12]}.npz"
     if not kept.exists():
-        values = flat(peer.draw(model, case.reference, seed=7_000)[0])
+        if isinstance(case.reference, engines.Entry):
+            found = engines.draw(load_model(str(HERE.parent / case.file))[0].bind(), case.reference)
+        else:
+            found = peer.draw(model, case.reference, seed=7_000)[0]
+        values = flat(found)
         kept.parent.mkdir(exist_ok=True)
         np.savez(kept, mean=values.mean((0, 1)), deviation=values.std((0, 1)))
     moments = np.load(kept)

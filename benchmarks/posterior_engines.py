@@ -22,7 +22,7 @@ from nuppl.language.program import Program
 from nuppl.results.draws import Draws
 from nuppl.typing import silent
 
-__all__ = ["Entry", "known", "repeat", "seconds_per_gradient"]
+__all__ = ["Entry", "draw", "known", "repeat", "seconds_per_gradient"]
 
 
 class Entry(NamedTuple):
@@ -56,6 +56,12 @@ def repeat(program: Program, entry: Entry, runs: int) -> Series:
         means.append(_means(draws))
         shape = draws.shape
     return Series(np.concatenate(means), chains=shape[0], draws=shape[1], seconds=float(np.mean(times)))
+
+
+def draw(program: Program, entry: Entry) -> dict[str, np.ndarray]:
+    """One run: {site: (chain, draw, *site)}."""
+    found = engine(entry.engine)(program, entry.settings, silent)
+    return {name: np.asarray(found.values[name]) for name in found.values}
 
 
 def _means(draws: Draws) -> np.ndarray:

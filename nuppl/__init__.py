@@ -11,17 +11,18 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "LogUniform": "distributions",
-    "Model": "model",
-    "Simulator": "distributions",
-    "auxiliary": "sites",
-    "model": "model",
-    "observe": "sites",
-    "parameter": "sites",
-    "plate": "plates",
-    "pull": "sites",
-    "random_effect": "sites",
-    "scope": "plates",
+    "LogUniform": "language.distributions",
+    "Model": "language.model",
+    "Simulator": "language.distributions",
+    "auxiliary": "language.sites",
+    "marginalize": "inference.structure",
+    "model": "language.model",
+    "observe": "language.sites",
+    "parameter": "language.sites",
+    "plate": "language.plates",
+    "pull": "language.sites",
+    "random_effect": "language.sites",
+    "scope": "language.plates",
 }
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Model",
     "Simulator",
     "auxiliary",
+    "marginalize",
     "model",
     "observe",
     "parameter",
@@ -41,7 +43,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(f"nuppl.language.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(f"nuppl.{_HOME[name]}"), name)
     raise AttributeError(f"module 'nuppl' has no attribute {name!r}")
 
 

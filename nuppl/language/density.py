@@ -55,6 +55,7 @@ class Whitened:
 
     def split(self, u: Tensor, data: Values | None = None) -> tuple[Tensor, Tensor]:
         """(log density of u before data, log likelihood of the data), each with shape (n,)."""
+        blocks = self.layout.cut(u)
         white: list[Tensor] = []
         observed: list[Tensor] = []
 
@@ -63,7 +64,7 @@ class Whitened:
                 value = msg["value"] = self.program.data_lanes(site, data)
                 observed.append(lane_sum(log_prob(msg, value), site.name, site.batch))
                 return
-            _, term = self._assign(msg, site, u)
+            _, term = self._assign(msg, site, blocks)
             white.append(term)
 
         self.program.run(visit)
@@ -73,6 +74,7 @@ class Whitened:
 
     def moments(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of all data side by side, each with shape (n, M)."""
+        blocks = self.layout.cut(u)
         found: list[tuple[Tensor, Tensor]] = []
 
         def visit(msg: Any, site: Site) -> None:
@@ -80,7 +82,7 @@ class Whitened:
                 found.append(site_moments(msg["fn"], site))
                 msg["value"] = found[-1][0].reshape(-1, *site.full_shape)
             else:
-                self._assign(msg, site, u)
+                self._assign(msg, site, blocks)
 
         self.program.run(visit)
         mean, variance = (
@@ -89,21 +91,22 @@ class Whitened:
         )
         return mean, variance
 
-    def _assign(self, msg: Any, site: Site, u: Tensor) -> tuple[Tensor, Tensor]:
+    def _assign(self, msg: Any, site: Site, blocks: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         mapping = transport(msg["fn"])
-        point = self.layout.view(u, site.name)
+        point = blocks[site.name]
         value = msg["value"] = mapping.forward(point)
         return value, lane_sum(mapping.log_density(point, value), site.name, site.batch)
 
     def values(self, u: Tensor) -> dict[str, Tensor]:
         """The latents at u: {site: (n, *site)}."""
+        blocks = self.layout.cut(u)
         found: dict[str, Tensor] = {}
 
         def visit(msg: Any, site: Site) -> None:
             if site.kind == "data":
                 msg["value"] = self.program.data_lanes(site)
                 return
-            value, _ = self._assign(msg, site, u)
+            value, _ = self._assign(msg, site, blocks)
             found[site.name] = site.draws(value.expand(len(u), *site.full_shape))
 
         self.program.run(visit)
@@ -167,7 +170,7 @@ class Natural:
             # The exponential of a large linear coordinate would be inf, and its unused gradient NaN.
             natural = torch.where(self.log, torch.where(self.log, linear, 0.0).exp(), linear)
         sites = self.program.latents
-        return {name: sites[name].draws(self.layout.view(natural, name)) for name in self.layout.blocks}
+        return {name: sites[name].draws(block) for name, block in self.layout.cut(natural).items()}
 
     def coordinates(self, values: Values) -> Tensor:
         """The inverse of `values`: {site: (n, *site) or (*site)} to (n, D)."""

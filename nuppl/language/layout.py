@@ -39,10 +39,12 @@ class Layout:
             self.blocks[site.name] = Block(self.dim, self.dim + size, shape)
             self.dim += size
 
-    def view(self, flat: Tensor, name: str) -> Tensor:
-        """The block of one site with shape (n, *full_shape)."""
-        block = self.blocks[name]
-        return flat[:, block.start : block.stop].reshape(-1, *block.shape)
+    def cut(self, flat: Tensor) -> dict[str, Tensor]:
+        """The blocks of all sites, each with shape (n, *full_shape); one cut, so one gradient comes back."""
+        parts = flat.split([block.stop - block.start for block in self.blocks.values()], dim=1)
+        return {
+            name: part.reshape(-1, *block.shape) for (name, block), part in zip(self.blocks.items(), parts, strict=True)
+        }
 
     def pack(self, values: Values) -> Tensor:
         """{site: (n, *full_shape)} to (n, D)."""
