@@ -28,7 +28,7 @@ from nuppl.physics.templates import SplineTable
 
 __all__ = ["sterile", "without_log_uniform"]
 
-MIXING_PRIORS = {"uniform": dist.Uniform(0.0, 1.0), "log": dist.LogUniform(1e-4, 1.0)}
+MIXING_PRIORS = {"uniform": (dist.Uniform, 0.0, 1.0), "log": (dist.LogUniform, 1e-4, 1.0)}
 NO_MIXING = {"sin2_2theta13": 0.0, "sin2_2theta12": 0.0}
 NEAR = 4  # detectors in which spectra vary within a turn
 
@@ -45,7 +45,8 @@ def sterile(mixing_prior: str = "uniform") -> Binned:
         return efficiency[:, None] * signal(values, scale) + backgrounds(values)
 
     shared = _priors(release)
-    own = {"sin2_2theta14": MIXING_PRIORS[mixing_prior], "dm2_41": dist.LogUniform(1e-3, 10.0)}
+    law, low, high = MIXING_PRIORS[mixing_prior]
+    own = {"sin2_2theta14": law(low, high), "dm2_41": dist.LogUniform(1e-3, 10.0)}
     first = {name: shared.pop(name) for name in ("sin2_2theta13", "dm2_32")}
     return Binned({**first, **own, **shared}, expected, jnp.asarray(release.counts.numpy()))
 

@@ -67,8 +67,8 @@ CASES = {
         reference=Choice(own=True, chains=2, warmup=1000, draws=40_000, dense=True),
         peers=[Choice(own, *how) for own in (False, True) for how in NEAR_FAR_CHAINS],
         entries=entries(20_000, 16),
-        pyro=Settings(chains=2, warmup=50, draws=50),
-        runs=(3, 2),
+        pyro=Settings(chains=2, warmup=20, draws=20),
+        runs=(2, 2),
     ),
     "reactor": Case(
         file="models/reactor.py",
@@ -76,7 +76,7 @@ CASES = {
         # NumPyro's chains are too short here to be a reference; its own means are held against this one.
         reference=Entry("importance", Settings(seed=7_000, chains=8, proposals=5_000, draws=5_000), True, ""),
         # A dense mass matrix, whole or without the 904 spectrum errors, needs a longer warm-up than the budget has.
-        peers=[Choice(own, 4, 300, 300) for own in (False, True)],
+        peers=[Choice(own, 4, 200, 200) for own in (False, True)],
         entries=[
             Entry("hmc", Settings(marginalize="none", chains=32, warmup=80, draws=100), False, "32 chains"),
             Entry("importance", Settings(chains=8), True, "8 x 2500 proposals, pulls integrated"),

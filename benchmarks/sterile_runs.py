@@ -25,7 +25,7 @@ from nuppl.language.loading import load_model
 from nuppl.results.draws import Draws
 from nuppl.typing import silent
 
-__all__ = ["INTEREST", "Budget", "Run", "infer", "kept", "numpyro_nuts"]
+__all__ = ["INTEREST", "Budget", "Make", "Run", "infer", "kept", "numpyro_nuts"]
 
 MODELS = Path(__file__).parents[1] / "models"
 INTEREST = ("sin2_2theta13", "dm2_32", "sin2_2theta14", "dm2_41")
@@ -67,7 +67,10 @@ class Run(NamedTuple):
         return float(arviz.rhat(self.draws[name]))
 
 
-def kept(file: Path, make: Callable[[], Run] | None) -> Run | None:
+Make = Callable[[], Run]
+
+
+def kept(file: Path, make: Make | None) -> Run | None:
     """A run, made and written by `make` where that is given, else read; None where there is neither."""
     if make is not None:
         run = make()
@@ -82,7 +85,7 @@ def kept(file: Path, make: Callable[[], Run] | None) -> Run | None:
 
 def infer(model: str, name: str, settings: Settings, **options: str) -> Run:
     """A run of one of nuppl's engines on a file of models/."""
-    bound = load_model(str(MODELS / model))[0].bind(**options)
+    bound = load_model(str(MODELS / model))[0].bind(options)
     started = time.perf_counter()
     drawn = engine(name)(bound, settings, silent)
     return Run(_compared(drawn), _numbers(drawn) | {"seconds": time.perf_counter() - started})

@@ -1,15 +1,13 @@
 """Hamiltonian Monte Carlo with many chains in one batch, which tune each other.
 
-The step follows the acceptance of all chains; the length of trajectories maximises ChEES, the change of the squared
-distance from the mean, E[(|x' - m|^2 - |x - m|^2)^2] / 4 (Hoffman, Radul and Sountsov, AISTATS 2021). The metric is the
-Fisher information at the mode, then the covariance of the chains where they are many enough. For unimodal or
-high-dimensional posteriors: chains do not travel between separate modes, and R-hat says so.
+Step and length of trajectories come from all chains (`tuning`). The metric is the Fisher information at the mode, then
+the covariance of the chains where they are many enough. For unimodal or high-dimensional posteriors: chains do not
+travel between separate modes, and modes that were seen elsewhere are counted.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,7 +18,7 @@ from nuppl.inference.laplace import main_mode
 from nuppl.inference.leapfrog import Move, Points, hamiltonian_move, points_at
 from nuppl.inference.marginal import Marginal, linearisation
 from nuppl.inference.metric import DenseMetric, LowRankMetric, Metric, from_particles
-from nuppl.inference.moves import LENGTH, Mover
+from nuppl.inference.moves import Mover
 from nuppl.inference.recorder import Recorder
 from nuppl.inference.registry import resolved
 from nuppl.inference.settings import Settings
@@ -28,6 +26,7 @@ from nuppl.inference.smc import temper
 from nuppl.inference.structure import target_of
 from nuppl.inference.structured import adapted
 from nuppl.inference.target import Target, log_normal
+from nuppl.inference.tuning import MOST_LEAPS, Tuning
 from nuppl.language.density import Whitened
 from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision, seeded
@@ -42,12 +41,6 @@ __all__ = ["hmc"]
 _WIDER = 1.5
 """Chains start this much wider than the metric says, so that R-hat means something."""
 
-_ACCEPT = 0.75
-_RATE, _DECAY = 0.025, 0.95
-"""Adam's step in the log of the length, and its memory."""
-
-_MOST_LEAPS = 100
-
 _FEW, _PILOT, _LEAST_OVERLAP, _ISLANDS = 100, 512, 0.01, 4
 """Up to so many dimensions chains start from tempered particles, where fewer of a Gaussian's draws than this count."""
 
@@ -61,49 +54,11 @@ _START_STREAM, _STREAM, _STREAM_COMPLETE, _STREAM_ACCEPT = (10 << 24, 11 << 24, 
 _TEMPER_STREAM = 14 << 24
 
 
-@dataclass
-class Tuning:
-    """Step and length of trajectories in standard coordinates, and what their adaptation remembers."""
-
-    step: float
-    length: float = LENGTH
-    seen: int = 0
-    square: float = 0.0
-    steps: list[float] = field(default_factory=list)
-
-    def update(self, before: Tensor, move: Move, after: Tensor, jitter: float) -> None:
-        """Learn from one trajectory of all chains; `before` and `after` in standard coordinates, shape (n, d)."""
-        self.seen += 1
-        gain = self.seen**-0.6
-        self.step *= math.exp(gain * (float(move.acceptance.mean()) - _ACCEPT))
-        self.steps.append(math.log(self.step))
-        slope = chees_slope(before, after, move.velocity, move.acceptance) * jitter
-        self.square = _DECAY * self.square + (1.0 - _DECAY) * slope**2
-        if self.square > 0.0:
-            corrected = math.sqrt(self.square / (1.0 - _DECAY**self.seen))
-            self.length *= math.exp(_RATE * max(-1.0, min(1.0, slope / corrected)))
-        self.length = min(max(self.length, self.step), _MOST_LEAPS * self.step)
-
-    def settle(self) -> None:
-        """The mean of the last half of the steps, on a log scale."""
-        late = self.steps[len(self.steps) // 2 :]
-        self.step = math.exp(sum(late) / len(late))
-
-
-def chees_slope(before: Tensor, after: Tensor, velocity: Tensor, acceptance: Tensor) -> float:
-    """The derivative of the criterion with the length, up to a factor; chains count by their acceptance."""
-    share = acceptance / acceptance.sum().clamp(min=1e-12)
-    then, now = before - before.mean(0), after - share @ after
-    change = now.square().sum(1) - then.square().sum(1)
-    slope = change * (now * velocity).sum(1)
-    return float((share * slope.nan_to_num(0.0, 0.0, 0.0)).sum())
-
-
 class Sampler:
     """Chains, their metric and their tuning."""
 
-    def __init__(self, target: Target, points: Points, metric: Metric, seed: int) -> None:
-        self.target, self.points, self.metric, self.seed = target, points, metric, seed
+    def __init__(self, target: Target, points: Points, metric: Metric, seed: int, missed: int) -> None:
+        self.target, self.points, self.metric, self.seed, self.missed = target, points, metric, seed, missed
         self.tuning = Tuning(target.dim**-0.25)
         self.iterations = 0
         self.evaluations = 0
@@ -114,7 +69,7 @@ class Sampler:
         noise = standard_normals(n, d, self.seed, _STREAM + 2 * self.iterations)
         with seeded(tile_seed(self.seed, _STREAM + 2 * self.iterations + 1)):
             uniform, jitter = torch.rand(n), float(torch.rand(1))
-        leaps = min(max(math.ceil(jitter * self.tuning.length / self.tuning.step), 1), _MOST_LEAPS)
+        leaps = min(max(math.ceil(jitter * self.tuning.length / self.tuning.step), 1), MOST_LEAPS)
         move = hamiltonian_move(self.target, self.points, self.metric, self.tuning.step, leaps, noise, uniform, 1.0)
         if learn:
             before, after = (self.metric.standard(x) for x in (self.points.x, move.proposed))
@@ -197,7 +152,7 @@ class Chain:
 
 def _begin(target: Target, settings: Settings, progress: Progress) -> Sampler:
     """Chains at their first points, with the metric that is known before."""
-    x, metric = _guess(target, settings, progress)
+    x, metric, missed = _guess(target, settings, progress)
     points = points_at(target, x)
     usable = points.log_p.isfinite()
     if not bool(usable.any()):
@@ -205,25 +160,28 @@ def _begin(target: Target, settings: Settings, progress: Progress) -> Sampler:
     # A chain that would start where there is no density starts where another does.
     index, places = torch.arange(len(x)), usable.nonzero()[:, 0]
     index[~usable] = places[torch.arange(int((~usable).sum())) % len(places)]
-    return Sampler(target, points.take(index), metric, settings.seed)
+    return Sampler(target, points.take(index), metric, settings.seed, missed)
 
 
-def _guess(target: Target, settings: Settings, progress: Progress) -> tuple[Tensor, Metric]:
-    """Points wider than the posterior, as far as it is known; where no Gaussian is near it, tempered from the prior."""
+def _guess(target: Target, settings: Settings, progress: Progress) -> tuple[Tensor, Metric, int]:
+    """Points wider than the posterior, as far as it is known, and how many modes they leave out.
+
+    Where no Gaussian is near the posterior, points tempered from the prior.
+    """
     noise = standard_normals(settings.chains, target.dim, settings.seed, _START_STREAM)
     if isinstance(target, Marginal):
         gaussian = adapted(target, settings.seed)
-        return gaussian.loc + _WIDER * noise @ gaussian.scale_tril.T, DenseMetric(gaussian.scale_tril)
+        return gaussian.loc + _WIDER * noise @ gaussian.scale_tril.T, DenseMetric(gaussian.scale_tril), target.missed
     objective = whitened_objective(target.whitened)
     try:
-        loc, _ = main_mode(target.whitened, objective, progress)
+        loc, missed = main_mode(target.whitened, objective, progress)
         _, variance, jacobian = objective.jacobian(loc)
         metric = LowRankMetric.from_jacobian(jacobian / variance.clamp(min=1e-12).sqrt()[:, None])
     except InputError:
         return _tempered(target, settings, progress)
     if target.dim <= _FEW and _overlap(target, loc, metric, settings.seed) < _LEAST_OVERLAP:
         return _tempered(target, settings, progress)
-    return loc + _WIDER * metric.spread(noise), metric
+    return loc + _WIDER * metric.spread(noise), metric, missed
 
 
 def _overlap(target: Target, loc: Tensor, metric: Metric, seed: int) -> float:
@@ -232,11 +190,11 @@ def _overlap(target: Target, loc: Tensor, metric: Metric, seed: int) -> float:
     return effective_size(target.log_prob(loc + metric.spread(noise)) - log_normal(noise)) / _PILOT
 
 
-def _tempered(target: Target, settings: Settings, progress: Progress) -> tuple[Tensor, Metric]:
+def _tempered(target: Target, settings: Settings, progress: Progress) -> tuple[Tensor, Metric, int]:
     mover = Mover(target, settings.seed, _TEMPER_STREAM, target.dim**-0.25)
     particles = -(-max(settings.chains, _PILOT) // _ISLANDS)
     x = temper(target, _ISLANDS, particles, mover, progress).points.x
-    return x[torch.linspace(0, len(x) - 1, settings.chains).long()], from_particles(x)
+    return x[torch.linspace(0, len(x) - 1, settings.chains).long()], from_particles(x), 0
 
 
 def _stats(moves: list[Move]) -> dict[str, Tensor]:
@@ -256,5 +214,6 @@ def _said(chain: Chain, moves: list[Move]) -> dict[str, float | int | str]:
         "trajectory_length": sampler.tuning.length,
         "acceptance_rate": float(torch.stack([move.acceptance for move in moves]).mean()),
         "evaluations": sampler.evaluations,
+        "modes_missed": sampler.missed,
     }
     return said | linearisation(sampler.target)

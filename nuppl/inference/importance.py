@@ -11,7 +11,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nuppl.errors import unknown
 from nuppl.inference.guides import GaussianGuide, Guide
 from nuppl.inference.recorder import collect
 from nuppl.inference.registry import resolved
@@ -26,14 +25,14 @@ from nuppl.language.simulation import tile_seed
 from nuppl.results.draws import Draws
 from nuppl.typing import Progress, silent
 
-__all__ = ["GUIDES", "importance"]
+__all__ = ["importance"]
 
 
 def _prior_guide(whitened: Whitened, settings: Settings, progress: Progress) -> Guide:
     return GaussianGuide(torch.zeros(whitened.dim), torch.eye(whitened.dim))
 
 
-GUIDES: dict[str, Callable[[Whitened, Settings, Progress], Guide]] = {
+_GUIDES: dict[str, Callable[[Whitened, Settings, Progress], Guide]] = {
     "laplace": structured_guide,
     "svi": lambda whitened, settings, progress: tailed(whitened, svi_guide(whitened, settings, progress)),
     "prior": _prior_guide,
@@ -49,13 +48,11 @@ def importance(program: Program, settings: Settings, progress: Progress = silent
     """Weighted draws of a guide, resampled to equal weights.
 
     Raises:
-        InputError: an unknown guide, or one that does not overlap with the posterior.
+        InputError: a guide that does not overlap with the posterior.
     """
-    if settings.guide not in GUIDES:
-        raise unknown("guide", settings.guide, GUIDES)
     settings = resolved("importance", settings)
     whitened = Whitened(program)
-    guide = GUIDES[settings.guide](whitened, settings, progress)
+    guide = _GUIDES[settings.guide](whitened, settings, progress)
     kept, weights = [], []
     for chain in range(settings.chains):
         u, log_q = guide.sample(settings.proposals, settings.seed, chain)

@@ -36,9 +36,9 @@ _FORGOTTEN, _STUCK = 0.3, 0.8
 
 _MOST_MOVES, _MOST_LEAPS = 10, 12
 
-_MOST_PROPOSALS, _LEAST_PROPOSED, _MIXED = 12, 0.05, 0.5
-"""Independent proposals in a row, the acceptance below which they are left, and what they may leave of the memory: the
-few points that none of them moved are cheaper to live with than trajectories for all."""
+_MOST_PROPOSALS, _LEAST_PROPOSED = 12, 0.05
+"""Independent proposals in a row, and the acceptance below which they are left. If few points stayed where they were
+through all of them, trajectories for everyone would cost more than they bring."""
 
 
 @dataclass
@@ -69,10 +69,12 @@ class Mover:
         """
         start, memory, tries = remembered(points, metric, beta), [1.0, 1.0], 0
         if groups is not None and points.x.shape[1] <= TAILED:
-            points = self._mixed(points, beta, groups)
-            memory.append(correlation(start, remembered(points, metric, beta)))
-            if memory[-1] < _MIXED:
+            mixed = self._mixed(points, beta, groups)
+            stayed = float((mixed.x == points.x).all(1).double().mean())
+            points = mixed
+            if stayed < _FORGOTTEN:
                 return points
+            memory.append(correlation(start, remembered(points, metric, beta)))
         while len(memory) < _MOST_MOVES + 2 and memory[-1] > _FORGOTTEN:
             points = self._trajectory(points, metric, beta)
             tries += 1

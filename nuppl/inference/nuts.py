@@ -34,27 +34,30 @@ def nuts(program: Program, settings: Settings, progress: Progress = silent) -> D
     """Chains of Pyro's NUTS, one after the other."""
     settings = resolved("nuts", settings)
     whitened = Whitened(program)
-    starts = _starts(whitened, settings)
+    starts, missed = _starts(whitened, settings)
     chains = [_chain(whitened, start, number, settings, progress) for number, start in enumerate(starts)]
     u = torch.stack([chain for chain, _ in chains])
     diverging = torch.stack([flags for _, flags in chains])
     with torch.no_grad():
         density = torch.stack([whitened.log_prob(chain) for chain in u])
-    return collect(whitened, settings, u, {"lp": density, "diverging": diverging}, {"warmup": settings.warmup}, "nuts")
+    said = {"warmup": settings.warmup, "modes_missed": missed}
+    return collect(whitened, settings, u, {"lp": density, "diverging": diverging}, said, "nuts")
 
 
-def _starts(whitened: Whitened, settings: Settings) -> Tensor:
+def _starts(whitened: Whitened, settings: Settings) -> tuple[Tensor, int]:
+    """Where the chains start, and how many modes they leave out."""
+    missed = 0
     noise = standard_normals(settings.chains, whitened.dim, settings.seed, _STREAM)
     try:
         guide = laplace_guide(whitened)
-        noise = guide.loc + 2.0 * noise @ guide.scale_tril.T
+        noise, missed = guide.loc + 2.0 * noise @ guide.scale_tril.T, guide.missed
     except InputError:
         pass
     with torch.no_grad():
         usable = whitened.log_prob(noise).isfinite()
     if not bool(usable.all()):
         raise InputError(explain_no_density(whitened.program))
-    return noise
+    return noise, missed
 
 
 def _chain(

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nuppl.errors import InputError
+from nuppl.errors import InputError, unknown
 
-__all__ = ["Settings"]
+__all__ = ["GUIDES", "Settings"]
 
 
 _OWN = ("chains", "draws", "warmup")
 """Settings of which every engine has a number of its own."""
+
+
+GUIDES = ("laplace", "prior", "svi")
+"""Guides whose draws `importance` weights."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Settings:
             value = getattr(self, name)
             if value < least and not (value == 0 and name in _OWN):
                 raise InputError(f"{name}: expected at least {least}, got {value}")
+        if self.guide not in GUIDES:
+            raise unknown("guide", self.guide, GUIDES)
         if self.seed < 0:
             raise InputError(f"seed: expected a non-negative integer, got {self.seed}")
 

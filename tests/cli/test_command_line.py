@@ -121,7 +121,7 @@ def test_infer_leaves_a_finished_run_and_show_reads_it(tmp_path):
     shown = nuppl("show", run, "--json", cwd=tmp_path)
     assert json.loads(shown.stdout)["parameters"] == printed["parameters"]
     settings = json.loads((run / "run.json").read_text())
-    assert settings["seed"] == 3 and settings["engine"] == "importance"
+    assert settings["seed"] == 3 and settings["engine"] == "smc"
 
     again = nuppl("infer", COUNTING, *QUICK, cwd=tmp_path)
     refused(again, "--overwrite", code=3)
@@ -215,7 +215,7 @@ def test_a_file_without_a_usable_model_is_refused(text, words, here, tmp_path):
         (("fit", f"{COUNTING}:countin"), ("countin", "did you mean 'counting'")),
         (("fit", f"{COUNTING}:"), ("expected a name after the colon, one of counting",)),
         (("check", f"{COUNTING}:"), ("expected a name after the colon",)),
-        (("infer", COUNTING, "--draws", "0"), ("draws", "at least")),
+        (("infer", COUNTING, "--draws", "0"), ("draws", "range")),
         (("simulate", COUNTING, "--asimov", "-n", "3"), ("--asimov",)),
         (("show", "nothing"), ("nothing", "expected a run folder")),
     ],
