@@ -31,13 +31,20 @@ HERE = Path(__file__).parent
 PARTS = ("nuppl", "evidence", "numpyro")
 
 PRIORS = ("uniform", "log")  # of sin2_2theta14; marginals are compared under the first
-THREE = Settings(seed=1)  # importance, models/reactor.py
 
 
 class Plan(NamedTuple):
-    """Who runs how, and where runs stay."""
+    """Who runs how, and where runs stay.
+
+    Attributes:
+        seeds: of smc on 3+1.
+        three: of importance on models/reactor.py.
+        numpyro: the peer's budget.
+        folder: of finished runs.
+    """
 
     seeds: dict[str, Settings]
+    three: Settings
     numpyro: Budget
     folder: Path
 
@@ -51,12 +58,14 @@ def _seeds(short: Settings, reference: Settings) -> dict[str, Settings]:
 
 
 FULL = Plan(
-    _seeds(Settings(particles=256, draws=4096), Settings(particles=256, draws=16384)),
+    _seeds(Settings(draws=4096), Settings(draws=8192)),
+    Settings(seed=1),
     Budget(chains=4, warmup=150, draws=150, depth=8),
     HERE / "runs" / "sterile",
 )
 QUICK = Plan(
     _seeds(*2 * (Settings(chains=4, particles=16, draws=16),)),
+    Settings(seed=1, proposals=100),
     Budget(chains=2, warmup=2, draws=4, depth=2),
     HERE / "runs" / "sterile-quick",
 )
@@ -82,7 +91,7 @@ def posteriors(plan: Plan, parts: Collection[str]) -> dict[str, Run]:
 def evidences(plan: Plan, parts: Collection[str]) -> dict[str, Run]:
     """Of 3+1 under each prior but the first, and of three flavors, by name."""
     makers = {prior: partial(_smc, plan.seeds["seed 1"], prior) for prior in PRIORS[1:]}
-    makers["three"] = partial(infer, "reactor.py", "importance", THREE)
+    makers["three"] = partial(infer, "reactor.py", "importance", plan.three)
     found = {
         name: kept(_file(plan, f"evidence-{name}"), make if "evidence" in parts else None)
         for name, make in makers.items()
@@ -100,14 +109,15 @@ def _file(plan: Plan, name: str) -> Path:
 
 def posterior_table(runs: dict[str, Run]) -> list[str]:
     """Mean and deviation of each parameter, effective draws and R-hat."""
-    lines = ["| run | s | " + " | ".join(INTEREST) + " |", "|---|---:|" + "---|" * len(INTEREST)]
+    lines = ["| run | chains x draws | s | " + " | ".join(INTEREST) + " |", "|---|---:|---:|" + "---|" * len(INTEREST)]
     for name, run in runs.items():
         cells = [
             f"{run.flat(site).mean():.4g} ± {run.flat(site).std():.2g}, ESS {run.effective(site):,.0f}, "
             f"R-hat {run.r_hat(site):.3f}"
             for site in INTEREST
         ]
-        lines.append(f"| {name} | {run.numbers['seconds']:,.0f} | {' | '.join(cells)} |")
+        chains, draws = run.draws[INTEREST[0]].shape
+        lines.append(f"| {name} | {chains} x {draws} | {run.numbers['seconds']:,.0f} | {' | '.join(cells)} |")
     return lines
 
 
@@ -160,11 +170,12 @@ def evidence_part(runs: dict[str, Run], others: dict[str, Run]) -> list[str]:
     return [*lines, "", f"Greatest error of ln B: **{max(errors):.3f}**, limit {ERROR}: {_said(max(errors) < ERROR)}."]
 
 
-def numpyro_part(runs: dict[str, Run], budget: Budget) -> list[str]:
+def numpyro_part(runs: dict[str, Run]) -> list[str]:
     """What NumPyro's chains did."""
     if PEER not in runs:
         return ["Not run: run `--only numpyro`."]
     run = runs[PEER]
+    budget = Budget(*(int(run.numbers[field]) for field in Budget._fields))
     lines = [
         f"NUTS on the program as its user would write it, {budget}, compilation included: "
         f"{run.numbers['seconds']:,.0f} s, {run.numbers['divergences']:.0f} divergences after warm-up, "
@@ -192,7 +203,6 @@ def page(plan: Plan, parts: Collection[str]) -> list[str]:
     """All lines of the page."""
     runs = posteriors(plan, parts)
     others = evidences(plan, parts)
-    ours = "; ".join(f"{name}: {each.draws} draws an island" for name, each in plan.seeds.items())
     return [
         "# A posterior with many modes",
         "",
@@ -200,7 +210,7 @@ def page(plan: Plan, parts: Collection[str]) -> list[str]:
         f"{torch.get_num_threads()} threads, NumPyro {numpyro.__version__}, JAX {jax.__version__}, "
         f"{platform.machine()}.",
         "",
-        f"nuppl: engine smc, {plan.seeds['reference'].particles} particles per island; {ours}.",
+        "nuppl: engine smc. Effective draws (ESS) and R-hat count islands as chains.",
         "",
         *posterior_table(runs),
         "",
@@ -217,7 +227,7 @@ def page(plan: Plan, parts: Collection[str]) -> list[str]:
         "",
         "## NumPyro",
         "",
-        *numpyro_part(runs, plan.numpyro),
+        *numpyro_part(runs),
         "",
     ]
 

@@ -48,7 +48,7 @@ class Run(NamedTuple):
 
     Attributes:
         draws: {name: (chain, draw)}.
-        numbers: of the run: seconds; log_evidence and log_evidence_error; divergences and leapfrogs.
+        numbers: of the run: seconds; log_evidence and log_evidence_error; divergences, leapfrogs and `Budget`.
     """
 
     draws: dict[str, NDArray[np.float64]]
@@ -117,4 +117,5 @@ def numpyro_nuts(mixing_prior: str, budget: Budget, seed: int) -> Run:
     seconds = time.perf_counter() - started
     extra = chains.get_extra_fields(group_by_chain=True)
     numbers = {"divergences": float(extra["diverging"].sum()), "leapfrogs": float(extra["num_steps"].mean())}
+    numbers |= {field: float(value) for field, value in budget._asdict().items()}
     return Run({name: np.asarray(samples[name]) for name in INTEREST}, numbers | {"seconds": seconds})

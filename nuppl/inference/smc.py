@@ -20,7 +20,7 @@ from torch import Tensor
 from nuppl.errors import InputError
 from nuppl.inference.guides import standard_normals
 from nuppl.inference.importance import resample
-from nuppl.inference.leapfrog import Points, points_at
+from nuppl.inference.leapfrog import Points
 from nuppl.inference.marginal import linearisation
 from nuppl.inference.metric import from_particles
 from nuppl.inference.moves import Mover
@@ -103,7 +103,7 @@ def _from_prior(target: Target, islands: int, particles: int, mover: Mover) -> I
     found, drawn = torch.zeros(islands), 0
     for batch in range(_BATCHES):
         x = standard_normals(islands * particles, target.dim, mover.seed, _PRIOR_STREAM + batch)
-        usable = target.forces(x)[0].isfinite().reshape(islands, -1)
+        usable = target.log_prob(x).isfinite().reshape(islands, -1)
         found, drawn = found + usable.sum(1), drawn + particles
         for island, (mine, good) in enumerate(zip(x.reshape(islands, particles, -1), usable, strict=True)):
             kept[island].append(mine[good])
@@ -116,7 +116,8 @@ def _from_prior(target: Target, islands: int, particles: int, mover: Mover) -> I
     for part in kept:
         usable_x = torch.cat(part)
         rows.append(usable_x[torch.arange(particles) % len(usable_x)])
-    return Islands(points_at(target, torch.cat(rows)), (found / drawn).log())
+    x = torch.cat(rows)
+    return Islands(Points(x, target.log_prob(x)), (found / drawn).log())
 
 
 def _next_beta(log_ratio: Tensor, beta: float) -> float:
