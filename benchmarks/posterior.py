@@ -2,10 +2,10 @@
 
     python benchmarks/posterior.py                    # writes benchmarks/posterior.md
     python benchmarks/posterior.py --quick            # two runs each on near_far; prints
-    python benchmarks/posterior.py --case reactor     # one posterior; prints
+    python benchmarks/posterior.py --case reactor     # one posterior anew, the others as they were last
 
 Needs the extra `peers`. Who runs how is in posterior_cases.py. The first run also makes the references, which stay in
-benchmarks/runs.
+benchmarks/runs, as the sections of the page do.
 """
 
 from __future__ import annotations
@@ -122,19 +122,24 @@ def main() -> None:
     """Measure, print and write the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two runs each on near_far; writes nothing")
-    parser.add_argument("--case", choices=CASES, help="one posterior; writes nothing")
+    parser.add_argument("--case", choices=CASES, help="one posterior anew")
     asked = parser.parse_args()
     names = [asked.case or "near_far"] if asked.case or asked.quick else list(CASES)
     made = (
         f"Made by `python benchmarks/posterior.py`; torch {torch.__version__}, {torch.get_num_threads()} threads, "
         f"NumPyro {numpyro.__version__}, JAX {jax.__version__}, {platform.machine()}."
     )
-    lines = ["# Effective draws per second", "", made, "", DEFINITIONS, ""]
     for name in names:
-        lines += section(name, asked.quick)
-    print("\n".join(lines))
-    if names == list(CASES) and not asked.quick:
-        (HERE / "posterior.md").write_text("\n".join(lines))
+        text = "\n".join(section(name, asked.quick))
+        print(text)
+        if not asked.quick:
+            (CACHE / f"posterior-{name}.md").write_text(text)
+    if not asked.quick:
+        parts = [CACHE / f"posterior-{name}.md" for name in CASES]
+        kept = [part.read_text() for part in parts if part.exists()]
+        (HERE / "posterior.md").write_text(
+            "\n".join(["# Effective draws per second", "", made, "", DEFINITIONS, "", *kept])
+        )
 
 
 if __name__ == "__main__":

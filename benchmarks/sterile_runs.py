@@ -22,6 +22,7 @@ from numpyro.infer import MCMC, NUTS, init_to_median
 from nuppl.inference.registry import engine
 from nuppl.inference.settings import Settings
 from nuppl.language.loading import load_model
+from nuppl.results.convergence import island_size
 from nuppl.results.draws import Draws
 from nuppl.typing import silent
 
@@ -59,8 +60,9 @@ class Run(NamedTuple):
         return self.draws[name].reshape(-1)
 
     def effective(self, name: str) -> float:
-        """Bulk effective sample size: chains that disagree lower it (Vehtari et al., arXiv:1903.08008)."""
-        return float(arviz.ess(self.draws[name]))
+        """Effective draws: from the spread of islands, or of chains by their autocorrelation (arXiv:1903.08008)."""
+        islands = "log_evidence" in self.numbers
+        return island_size(self.draws[name]) if islands else float(arviz.ess(self.draws[name]))
 
     def r_hat(self, name: str) -> float:
         """Rank-normalised."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from nuppl.inference.guides import GaussianGuide, standard_normals
 from nuppl.inference.linear import Linear, factors, linearize
 from nuppl.inference.target import Recast, gradient
-from nuppl.language.density import CHUNK, Whitened
+from nuppl.language.density import Whitened
 from nuppl.optimize.objective import Objective
 
 __all__ = ["Marginal", "around", "linearisation", "parameters"]
@@ -71,14 +71,14 @@ class Marginal:
 
     def forces(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log density with shape (n,), and its gradient at fixed y^ with shape (n, d): y^ is a mode, so that is all."""
-        parts = [self._forces(part) for part in x.split(CHUNK)]
+        parts = [self._forces(part) for part in x.split(self.whitened.chunk)]
         return torch.cat([value for value, _ in parts]), torch.cat([force for _, force in parts])
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density with shape (n,)."""
         parts = []
         with torch.no_grad():
-            for part in x.split(CHUNK):
+            for part in x.split(self.whitened.chunk):
                 u, factor = self.modes(part)
                 parts.append(self.whitened.log_prob(u) + self._log_volume(factor))
         return torch.cat(parts)
@@ -87,14 +87,17 @@ class Marginal:
         """All latents u with shape (n, D), the inner ones drawn, and the log density of these draws, shape (n,)."""
         noise = standard_normals(len(x), len(self.inner), seed, stream)
         with torch.no_grad():
-            parts = [self._draw(some, z) for some, z in zip(x.split(CHUNK), noise.split(CHUNK), strict=True)]
+            parts = [
+                self._draw(some, z)
+                for some, z in zip(x.split(self.whitened.chunk), noise.split(self.whitened.chunk), strict=True)
+            ]
         return torch.cat([u for u, _ in parts]), torch.cat([log_q for _, log_q in parts])
 
     def complete(self, x: Tensor, log_p: Tensor, seed: int, stream: int) -> tuple[Tensor, Tensor]:
         """All latents u with shape (n, D), the inner ones drawn, and their log weights with shape (n,)."""
         u, log_q = self.draw(x, seed, stream)
         with torch.no_grad():
-            density = torch.cat([self.whitened.log_prob(part) for part in u.split(CHUNK)])
+            density = torch.cat([self.whitened.log_prob(part) for part in u.split(self.whitened.chunk)])
         log_w = density - log_q - log_p
         return u, torch.where(log_w.isnan(), -torch.inf, log_w)
 

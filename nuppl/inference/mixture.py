@@ -16,7 +16,7 @@ __all__ = ["StudentMixture", "fit_mixture"]
 _MANY, _LIGHT = 64, 50
 """Most neighbourhoods; degrees of freedom where heavy tails in all of many coordinates would waste most draws."""
 
-_PER_PART, _ROUNDS = 10, 10
+_PER_PART, _ROUNDS = 5, 10
 """Particles for each number of a neighbourhood's mean; rounds of clustering."""
 
 _WIDER = 1.1

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nuppl.inference.settings import Settings
 from nuppl.inference.target import gradient
-from nuppl.language.density import CHUNK, Whitened
+from nuppl.language.density import Whitened
 from nuppl.results.draws import Draws
 from nuppl.results.spool import Spool
 
@@ -39,7 +39,7 @@ class Recorder:
         u, chains = u[:, :n], len(u)
         self._score(u)
         with torch.no_grad():
-            parts = [self.whitened.values(part) for part in u.reshape(chains * n, -1).split(CHUNK)]
+            parts = [self.whitened.values(part) for part in u.reshape(chains * n, -1).split(self.whitened.chunk)]
         values = {
             name: torch.cat([part[name] for part in parts]).reshape(chains, n, *site.shape)
             for name, site in self.whitened.program.latents.items()
@@ -52,7 +52,7 @@ class Recorder:
         some = u[:, : self.asked].reshape(-1, u.shape[2])
         self.asked -= min(self.asked, u.shape[1])
         if len(some):
-            self.scored += [gradient(self.whitened, part)[1] for part in some.split(CHUNK)]
+            self.scored += [gradient(self.whitened, part)[1] for part in some.split(self.whitened.chunk)]
 
     def _mean_score(self) -> float:
         """The greatest mean of a coordinate's gradient, in units of the gradient's own deviation."""

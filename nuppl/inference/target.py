@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nuppl.language.density import CHUNK, Whitened
+from nuppl.language.density import Whitened
 
 __all__ = ["Direct", "Recast", "Target", "gradient", "log_normal"]
 
@@ -62,11 +62,11 @@ class Direct:
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density, in chunks that fit the cache."""
         with torch.no_grad():
-            return torch.cat([self.whitened.log_prob(part) for part in x.split(CHUNK)])
+            return torch.cat([self.whitened.log_prob(part) for part in x.split(self.whitened.chunk)])
 
     def forces(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log density and gradient, in chunks that fit the cache."""
-        parts = [gradient(self.whitened, part) for part in x.split(CHUNK)]
+        parts = [gradient(self.whitened, part) for part in x.split(self.whitened.chunk)]
         return torch.cat([value for value, _ in parts]), torch.cat([force for _, force in parts])
 
     def complete(self, x: Tensor, log_p: Tensor, seed: int, stream: int) -> tuple[Tensor, Tensor]:

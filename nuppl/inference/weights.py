@@ -14,7 +14,7 @@ from nuppl.errors import InputError
 from nuppl.inference.guides import Guide
 from nuppl.inference.recorder import collect
 from nuppl.inference.settings import Settings
-from nuppl.language.density import CHUNK, Whitened
+from nuppl.language.density import Whitened
 from nuppl.results.draws import Draws, effective_size, pareto_k
 from nuppl.typing import Progress, silent
 
@@ -25,7 +25,7 @@ def log_weights(whitened: Whitened, u: Tensor, log_q: Tensor, progress: Progress
     """log p - log q with shape (n,), for draws with shape (n, D)."""
     parts, done = [], 0
     with torch.no_grad():
-        for part in u.split(CHUNK):
+        for part in u.split(whitened.chunk):
             parts.append(whitened.log_prob(part))
             done += len(part)
             progress(done, len(u), "weights")

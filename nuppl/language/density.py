@@ -23,7 +23,10 @@ from nuppl.typing import Values
 __all__ = ["Natural", "Whitened"]
 
 CHUNK = 256
-"""Lanes evaluated at a time: arrays of a binned model then stay in the cache."""
+"""Lanes evaluated at a time at least: arrays of a model with a thousand bins then stay in the cache."""
+
+_NUMBERS, _MOST = 1 << 18, 2048
+"""Latents and data of all lanes of a chunk, and the most lanes: small models pay for calls, not for memory."""
 
 
 class Whitened:
@@ -47,6 +50,12 @@ class Whitened:
     def dim(self) -> int:
         """D."""
         return self.layout.dim
+
+    @property
+    def chunk(self) -> int:
+        """How many lanes to evaluate at a time."""
+        size = self.dim + sum(site.size for site in self.program.data_sites.values())
+        return max(CHUNK, min(_MOST, _NUMBERS // size))
 
     def log_prob(self, u: Tensor, data: Values | None = None) -> Tensor:
         """The log density, unnormalised, with shape (n,); NaN became -inf."""
