@@ -76,13 +76,13 @@ CASES = {
         # NumPyro's chains are too short here to be a reference; its own means are held against this one.
         reference=Entry("importance", Settings(seed=7_000, chains=8, proposals=5_000, draws=5_000), True, ""),
         # A dense mass matrix, whole or without the 904 spectrum errors, needs a longer warm-up than the budget has.
-        peers=[Choice(own, 4, 200, 200) for own in (False, True)],
+        peers=[Choice(own, 2, 200, 200) for own in (False, True)],
         entries=[
             Entry("hmc", Settings(marginalize="none", chains=32, warmup=80, draws=100), False, "32 chains"),
             Entry("importance", Settings(chains=8), True, "8 x 2500 proposals, pulls integrated"),
             Entry("smc", Settings(), True, "16 islands, pulls integrated"),
         ],
         pyro=None,
-        runs=(1, 1),
+        runs=(2, 1),
     ),
 }
