@@ -119,7 +119,7 @@ def run(folder, monkeypatch, capsys):
             model, *options = RUNS[name]
             if not (folder / name).exists():
                 sizes = [] if "--draws" in options else ["--draws", "1000", "--proposals", "2000"]
-                once("infer", f"nested.py:{model}", *sizes, *options, "--out", name)
+                once("infer", "--engine", "importance", f"nested.py:{model}", *sizes, *options, "--out", name)
 
     once.made = made
     return once
