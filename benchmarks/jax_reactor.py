@@ -30,7 +30,12 @@ POWERS = (8, 5, 3)  # greatest power of b beside zero, one and two factors of a 
 def reactor() -> Binned:
     """The model, with constants from the release."""
     release = dayabay.load()
-    signal, backgrounds = _signal(release), _backgrounds(release)
+    return Binned(_priors(release), detected(release, _signal(release)), jnp.asarray(release.counts.numpy()))
+
+
+def detected(release: dayabay.Release, signal: Callable[[Values, Array], Array]) -> Callable[[Values], Array]:
+    """Expected counts from a signal that is a function of the systematics and the energy scales."""
+    backgrounds = _backgrounds(release)
     mixture = jnp.asarray(release.correlations["detector_relative"].numpy())
 
     def expected(values: Values) -> Array:
@@ -38,7 +43,7 @@ def reactor() -> Binned:
         efficiency, scale = (1.0 + normal @ mixture.T).T
         return efficiency[:, None] * signal(values, scale) + backgrounds(values)
 
-    return Binned(_priors(release), expected, jnp.asarray(release.counts.numpy()))
+    return expected
 
 
 def _priors(release: dayabay.Release) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch
 from jax import Array
 from jax_density import Binned, Values
 from jax_oscillation import survival_terms
-from jax_reactor import _backgrounds, _deposited, _fissions, _isotope_errors, _priors, _response
+from jax_reactor import _deposited, _fissions, _isotope_errors, _priors, _response, detected
 
 from nuppl.experiments import dayabay
 from nuppl.experiments.dayabay_sources import WITH_NONEQUILIBRIUM
@@ -36,19 +36,11 @@ NEAR = 4  # detectors in which spectra vary within a turn
 def sterile(mixing_prior: str = "uniform") -> Binned:
     """The model, with constants from the release."""
     release = dayabay.load()
-    signal, backgrounds = _signal(release), _backgrounds(release)
-    mixture = jnp.asarray(release.correlations["detector_relative"].numpy())
-
-    def expected(values: Values) -> Array:
-        normal = jnp.stack([values["efficiency"], values["energy_scale"]], axis=-1)
-        efficiency, scale = (1.0 + normal @ mixture.T).T
-        return efficiency[:, None] * signal(values, scale) + backgrounds(values)
-
     shared = _priors(release)
     law, low, high = MIXING_PRIORS[mixing_prior]
     own = {"sin2_2theta14": law(low, high), "dm2_41": dist.LogUniform(1e-3, 10.0)}
     first = {name: shared.pop(name) for name in ("sin2_2theta13", "dm2_32")}
-    return Binned({**first, **own, **shared}, expected, jnp.asarray(release.counts.numpy()))
+    return Binned({**first, **own, **shared}, detected(release, _signal(release)), jnp.asarray(release.counts.numpy()))
 
 
 def without_log_uniform(model: Binned) -> Binned:

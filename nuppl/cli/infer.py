@@ -19,6 +19,7 @@ from nuppl.cli.options import json_option, model_options, out_option, program_fr
 from nuppl.cli.progress import reporting
 from nuppl.errors import InputError
 from nuppl.inference.registry import DEFAULT, ENGINES
+from nuppl.inference.settings import OWN
 
 if TYPE_CHECKING:
     from nuppl.diagnostics.verdict import Verdict
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["infer"]
 
 NOT_TRUSTED = 4
-
-OWN = ("chains", "draws", "warmup")
-"""Where nothing is given the engine has its own number."""
 
 AT_LEAST_ONE = click.IntRange(min=1)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from nuppl.inference.guides import TAILED, GaussianGuide, TailedGuide
+from nuppl.inference.guides import GaussianGuide, TailedGuide
 from nuppl.inference.metric import from_particles
 from nuppl.results.draws import effective_size
 
@@ -31,7 +31,7 @@ def adapt(density: Callable[[Tensor], Tensor], guide: GaussianGuide, seed: int, 
         seed, stream: of the random numbers; every round takes a stream.
     """
     for round_ in range(_ROUNDS):
-        x, log_q = TailedGuide.around(guide, range(min(len(guide.loc), TAILED))).sample(_DRAWS, seed, stream + round_)
+        x, log_q = TailedGuide.everywhere(guide).sample(_DRAWS, seed, stream + round_)
         log_w = density(x) - log_q
         if not bool(log_w.isfinite().any()):
             return guide

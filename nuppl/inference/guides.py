@@ -95,6 +95,11 @@ class TailedGuide:
         order = torch.cat([few, keep.nonzero()[:, 0]])
         return cls(order, len(few), guide.loc[order], lower_factor(guide.scale_tril[order]), guide.missed)
 
+    @classmethod
+    def everywhere(cls, guide: GaussianGuide) -> TailedGuide:
+        """Tails in every coordinate, or in the first ones of many."""
+        return cls.around(guide, range(min(len(guide.loc), TAILED)))
+
     def sample(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
         """n draws and their log density."""
         noise, extra = standard_normals(n, len(self.loc) + TAIL, seed, stream).split([len(self.loc), TAIL], dim=1)

@@ -8,6 +8,7 @@ travel between separate modes, and modes that were seen elsewhere are counted.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from nuppl.errors import InputError
 from nuppl.inference.guides import standard_normals
 from nuppl.inference.laplace import main_mode
-from nuppl.inference.leapfrog import Move, Points, hamiltonian_move, points_at
+from nuppl.inference.leapfrog import Move, Points, hamiltonian_move, points_at, refreshment
 from nuppl.inference.marginal import Marginal, linearisation
 from nuppl.inference.metric import DenseMetric, LowRankMetric, Metric, from_particles
 from nuppl.inference.moves import Mover
@@ -65,10 +66,7 @@ class Sampler:
 
     def iterate(self, learn: bool) -> Move:
         """One trajectory of every chain."""
-        n, d = self.points.x.shape
-        noise = standard_normals(n, d, self.seed, _STREAM + 2 * self.iterations)
-        with seeded(tile_seed(self.seed, _STREAM + 2 * self.iterations + 1)):
-            uniform, jitter = torch.rand(n), float(torch.rand(1))
+        noise, uniform, jitter = refreshment(self.points, self.seed, _STREAM + 2 * self.iterations)
         leaps = min(max(math.ceil(jitter * self.tuning.length / self.tuning.step), 1), MOST_LEAPS)
         move = hamiltonian_move(self.target, self.points, self.metric, self.tuning.step, leaps, noise, uniform, 1.0)
         if learn:
@@ -76,7 +74,7 @@ class Sampler:
             self.tuning.update(before, move, after, jitter)
         self.points = move.points
         self.iterations += 1
-        self.evaluations += n * leaps
+        self.evaluations += len(noise) * leaps
         return move
 
     def warm_up(self, steps: int, progress: Progress) -> None:
@@ -106,17 +104,25 @@ def hmc(program: Program, settings: Settings, progress: Progress = silent) -> Dr
     sampler = _begin(target, settings, progress)
     sampler.warm_up(settings.warmup, progress)
     recorder = Recorder(whitened, settings.chains, settings.draws, settings)
-    chain = Chain(sampler, _STREAM_COMPLETE)
-    moves: list[Move] = []
-    waiting: list[Tensor] = []
+    chain = Chain(sampler)
+    waiting: list[Draw] = []
+    acceptance = 0.0
     for draw in range(settings.draws):
-        moves.append(chain.step())
-        waiting.append(chain.u)
+        waiting.append(chain.step())
+        acceptance += float(waiting[-1].stats["acceptance_rate"].mean()) / settings.draws
         if len(waiting) == _BLOCK or draw == settings.draws - 1:
-            recorder.append(torch.stack(waiting, dim=1), _stats(moves[-len(waiting) :]))
+            stats = {name: torch.stack([one.stats[name] for one in waiting], dim=1) for name in waiting[0].stats}
+            recorder.append(torch.stack([one.u for one in waiting], dim=1), stats)
             waiting = []
         progress(draw + 1, settings.draws, "draws")
-    return recorder.finish(_said(chain, moves), "hmc")
+    return recorder.finish(_said(sampler, acceptance), "hmc")
+
+
+class Draw(NamedTuple):
+    """One draw of every chain: latents u with shape (n, D), and numbers of each, {name: (n,)}."""
+
+    u: Tensor
+    stats: dict[str, Tensor]
 
 
 class Chain:
@@ -127,12 +133,11 @@ class Chain:
     all weights are equal.
     """
 
-    def __init__(self, sampler: Sampler, stream: int) -> None:
-        self.sampler, self.stream = sampler, stream
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
         self.u, self.log_w = self._complete()
-        self.accepted = 1.0
 
-    def step(self) -> Move:
+    def step(self) -> Draw:
         """One draw of every chain."""
         before = self.sampler.points
         move = self.sampler.iterate(learn=False)
@@ -141,12 +146,12 @@ class Chain:
             taken = torch.rand(len(u)).log() < log_w - self.log_w
         self.u, self.log_w = torch.where(taken[:, None], u, self.u), torch.where(taken, log_w, self.log_w)
         self.sampler.points = self.sampler.points.where(taken, before)
-        self.accepted += 0.05 * (float(taken.double().mean()) - self.accepted)
-        return move
+        lp = self.sampler.points.log_p + self.log_w
+        return Draw(self.u, {"lp": lp, "acceptance_rate": move.acceptance, "diverging": move.diverging.double()})
 
     def _complete(self) -> tuple[Tensor, Tensor]:
         points = self.sampler.points
-        stream = self.stream + self.sampler.iterations
+        stream = _STREAM_COMPLETE + self.sampler.iterations
         return self.sampler.target.complete(points.x, points.log_p, self.sampler.seed, stream)
 
 
@@ -197,22 +202,12 @@ def _tempered(target: Target, settings: Settings, progress: Progress) -> tuple[T
     return x[torch.linspace(0, len(x) - 1, settings.chains).long()], from_particles(x), 0
 
 
-def _stats(moves: list[Move]) -> dict[str, Tensor]:
-    """Numbers of each draw with shape (chain, draw)."""
-    return {
-        "lp": torch.stack([move.points.log_p for move in moves], dim=1),
-        "acceptance_rate": torch.stack([move.acceptance for move in moves], dim=1),
-        "diverging": torch.stack([move.diverging.double() for move in moves], dim=1),
-    }
-
-
-def _said(chain: Chain, moves: list[Move]) -> dict[str, float | int | str]:
+def _said(sampler: Sampler, acceptance: float) -> dict[str, float | int | str]:
     """What the chains cost, and how well they moved."""
-    sampler = chain.sampler
     said: dict[str, float | int | str] = {
         "step_size": sampler.tuning.step,
         "trajectory_length": sampler.tuning.length,
-        "acceptance_rate": float(torch.stack([move.acceptance for move in moves]).mean()),
+        "acceptance_rate": acceptance,
         "evaluations": sampler.evaluations,
         "modes_missed": sampler.missed,
     }

@@ -25,7 +25,7 @@ from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.optimize.newton import Minimum, minimize
 from nuppl.optimize.objective import Objective, whitened_objective
-from nuppl.optimize.screen import candidates
+from nuppl.optimize.screen import apart, candidates
 from nuppl.results.draws import Draws, effective_size
 from nuppl.typing import Progress, silent
 
@@ -139,13 +139,7 @@ def _from_prior(whitened: Whitened, objective: Objective) -> list[Tensor]:
     if whitened.dim > _FEW:
         return []
     points = standard_normals(_DRAWN, whitened.dim, 0, _PRIOR_STREAM)
-    chosen: list[Tensor] = []
-    for index in objective.values(points).argsort().tolist():
-        if all(float((points[index] - other).abs().max()) > 2.0 * _APART for other in chosen):
-            chosen.append(points[index])
-        if len(chosen) == _SCREENED:
-            break
-    return chosen
+    return apart(points[objective.values(points).argsort()], 2.0 * _APART, _SCREENED)
 
 
 def _first(whitened: Whitened, objective: Objective) -> Minimum:

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nuppl.inference.guides import standard_normals
 from nuppl.inference.metric import Metric
 from nuppl.inference.target import Target, log_normal
+from nuppl.language.precision import seeded
+from nuppl.language.simulation import tile_seed
 
-__all__ = ["Move", "Points", "hamiltonian_move", "points_at"]
+__all__ = ["Move", "Points", "hamiltonian_move", "points_at", "refreshment"]
 
 DIVERGENT = 1000.0
 """An energy error that marks a trajectory as divergent."""
@@ -75,6 +78,14 @@ class Move:
 def points_at(target: Target, x: Tensor) -> Points:
     """Points of a target."""
     return Points(x, *target.forces(x))
+
+
+def refreshment(points: Points, seed: int, stream: int) -> tuple[Tensor, Tensor, float]:
+    """The random numbers of one trajectory, from two streams: momenta (n, d), uniform (n,), and one for its length."""
+    n, d = points.x.shape
+    noise = standard_normals(n, d, seed, stream)
+    with seeded(tile_seed(seed, stream + 1)):
+        return noise, torch.rand(n), float(torch.rand(1))
 
 
 def hamiltonian_move(

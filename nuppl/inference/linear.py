@@ -22,6 +22,7 @@ _SEEN = 0.15
 """The data see a direction if they shrink its width by more than a per cent."""
 
 _TIGHT = 3.0
+"""The data shrink the width of a tight direction to less than a third."""
 
 _STEP, _WIDEST = 1.5, 4.0
 """Where the response is taken, and how far the polynomial is followed, in widths."""

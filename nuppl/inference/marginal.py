@@ -1,15 +1,15 @@
 r"""Pulls that act nearly linearly, integrated in closed form.
 
-The latents are split into few outer ones x and many inner ones y, whitened: y ~ N(0, 1) before data. At a reference
-point the expected data respond to y with a Jacobian J; with weights W = 1 / variance and H = 1 + J^T W J,
+The latents are split into few outer ones x and many inner ones y, whitened: y ~ N(0, 1) before data. At each point
+x the expected data respond to y with a Jacobian J; with weights W = 1 / variance and H = 1 + J^T W J,
 
     p(x, data) = int p(x, y, data) dy  ~=  p(x, y^, data) (2 pi)^(d/2) det(H)^(-1/2),
     y^ <- y^ + H^-1 (J^T W (data - mean(x, y^)) - y^).
 
 For Gaussian data and linear pulls this is exact: the covariance of the data has gained J J^T. Otherwise it is Laplace's
-method with a fixed H, for Poisson data too; y drawn back from N(y^, H^-1) carries the weight that makes posterior and
-evidence exact, and the spread of the weights is the error of the linearisation. In the singular value decomposition
-W^(1/2) J = U S V^T a mode is y^ = V a, of as many numbers as there are data.
+method, for Poisson data too, with J as `linear` follows it from a reference; y drawn back from N(y^, H^-1), loose
+directions first and the mode of the tight ones sought anew given these, carries the weight that makes posterior and
+evidence exact. The spread of the weights is the error of the linearisation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from nuppl.inference.guides import GaussianGuide, standard_normals
 from nuppl.inference.linear import Linear, factors, linearize
-from nuppl.inference.target import Recast, gradient
+from nuppl.inference.target import Direct, Recast, gradient
 from nuppl.language.density import Whitened
 from nuppl.optimize.objective import Objective
 
@@ -96,9 +96,7 @@ class Marginal:
     def complete(self, x: Tensor, log_p: Tensor, seed: int, stream: int) -> tuple[Tensor, Tensor]:
         """All latents u with shape (n, D), the inner ones drawn, and their log weights with shape (n,)."""
         u, log_q = self.draw(x, seed, stream)
-        with torch.no_grad():
-            density = torch.cat([self.whitened.log_prob(part) for part in u.split(self.whitened.chunk)])
-        log_w = density - log_q - log_p
+        log_w = Direct(self.whitened).log_prob(u) - log_q - log_p
         return u, torch.where(log_w.isnan(), -torch.inf, log_w)
 
     def measured(self, x: Tensor, seed: int, stream: int) -> Marginal:
@@ -176,22 +174,18 @@ def upper_solve(factor: Tensor, right: Tensor) -> Tensor:
     return solved
 
 
-def around(
-    whitened: Whitened, objective: Objective, loc: Tensor, outer: Sequence[int], width: Tensor | None = None
-) -> Marginal:
+def around(whitened: Whitened, objective: Objective, loc: Tensor, outer: Sequence[int], width: Tensor) -> Marginal:
     """The marginal over some columns, linearised at a point.
 
     Arguments:
         outer: the columns that stay.
-        width: over which the response is followed, per column with shape (D,); the Fisher information's otherwise.
+        width: over which the response is followed, per column with shape (D,).
     """
     keep = torch.ones(whitened.dim, dtype=torch.bool)
     keep[list(outer)] = False
     inner = keep.nonzero()[:, 0]
     kept = set(parameters(whitened))
     moving = [column for column in outer if column not in kept]
-    if width is None:
-        width = torch.linalg.inv(objective.curvature(loc)).diagonal().sqrt()
     return Marginal(
         whitened=whitened,
         outer=torch.tensor(list(outer), dtype=torch.long),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nuppl.inference.guides import TAILED, standard_normals
-from nuppl.inference.leapfrog import Points, hamiltonian_move
+from nuppl.inference.guides import TAILED
+from nuppl.inference.leapfrog import Points, hamiltonian_move, refreshment
 from nuppl.inference.metric import Metric
 from nuppl.inference.mixture import StudentMixture, fit_mixture
 from nuppl.inference.target import Target
@@ -121,14 +121,10 @@ class Mover:
         return self.stream + 3 * self.trajectories
 
     def _trajectory(self, points: Points, metric: Metric, beta: float) -> Points:
-        n, d = points.x.shape
-        stream = self._next()
-        noise = standard_normals(n, d, self.seed, stream)
-        with seeded(tile_seed(self.seed, stream + 1)):
-            uniform, jitter = torch.rand(n), float(torch.rand(1))
+        noise, uniform, jitter = refreshment(points, self.seed, self._next())
         leaps = min(max(round(LENGTH * (0.5 + 0.5 * jitter) / self.step), 1), _MOST_LEAPS)
         moved = hamiltonian_move(self.target, points, metric, self.step, leaps, noise, uniform, beta)
-        self.evaluations += n * leaps
+        self.evaluations += len(points.x) * leaps
         self.acceptance = float(moved.acceptance.mean())
         self.step = min(self.step * math.exp(self.acceptance - _ACCEPT), LENGTH)
         return moved.points

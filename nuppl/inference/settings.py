@@ -7,10 +7,10 @@ from pathlib import Path
 
 from nuppl.errors import InputError, unknown
 
-__all__ = ["GUIDES", "Settings"]
+__all__ = ["GUIDES", "OWN", "Settings"]
 
 
-_OWN = ("chains", "draws", "warmup")
+OWN = ("chains", "draws", "warmup")
 """Settings of which every engine has a number of its own."""
 
 
@@ -47,7 +47,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in (("chains", 1), ("draws", 4), ("warmup", 1), ("proposals", 4), ("particles", 4)):
             value = getattr(self, name)
-            if value < least and not (value == 0 and name in _OWN):
+            if value < least and not (value == 0 and name in OWN):
                 raise InputError(f"{name}: expected at least {least}, got {value}")
         if self.guide not in GUIDES:
             raise unknown("guide", self.guide, GUIDES)

@@ -98,15 +98,17 @@ def _marginal(whitened: Whitened, sites: Sequence[str] | None, seed: int, progre
     objective = whitened_objective(whitened)
     columns = None if sites is None else _columns(whitened, sites)
     loc, missed = main_mode(whitened, objective, progress)
-    outer = _outer(whitened, objective, loc) if columns is None else columns
+    precision = objective.curvature(loc)
+    covariance = torch.linalg.inv(precision)
+    outer = _outer(whitened, objective, loc, precision) if columns is None else columns
     if not 0 < len(outer) < whitened.dim:
         raise InputError("marginalize: expected some latents to integrate and some to keep, got all of one kind")
     progress(1, 3, "response")
-    first = replace(around(whitened, objective, loc, outer), missed=missed)
+    first = replace(around(whitened, objective, loc, outer, covariance.diagonal().sqrt()), missed=missed)
     progress(2, 3, "response")
     if not len(first.linear.moving):
         return first.measured(loc[None, outer], seed, _STREAM)
-    return _centred(first, objective, seed)
+    return _centred(first, objective, covariance, seed)
 
 
 def _columns(whitened: Whitened, sites: Sequence[str]) -> list[int]:
@@ -118,11 +120,10 @@ def _columns(whitened: Whitened, sites: Sequence[str]) -> list[int]:
     return [column for column in range(whitened.dim) if column not in inner]
 
 
-def _outer(whitened: Whitened, objective: Objective, loc: Tensor) -> list[int]:
+def _outer(whitened: Whitened, objective: Objective, loc: Tensor, precision: Tensor) -> list[int]:
     """The interest, scalar parameters, and what is curved given these, and so on until nothing is."""
     outer = set(parameters(whitened))
     sites = {c: name for name in whitened.layout.blocks for c in whitened.layout.columns([name])}
-    precision = objective.curvature(loc)
     while len(outer) < whitened.dim:
         curved = _curved(whitened, objective, loc, precision, outer)
         if not curved:
@@ -146,7 +147,7 @@ def _curved(whitened: Whitened, objective: Objective, loc: Tensor, precision: Te
     return columns
 
 
-def _centred(first: Marginal, objective: Objective, seed: int) -> Marginal:
+def _centred(first: Marginal, objective: Objective, covariance: Tensor, seed: int) -> Marginal:
     """The marginal with its response taken where the curved nuisances have their mean."""
     moving = first.linear.moving
     places = torch.searchsorted(first.outer, moving)
@@ -156,8 +157,7 @@ def _centred(first: Marginal, objective: Objective, seed: int) -> Marginal:
         x[:, places] = t
         return first.log_prob(x)
 
-    covariance = torch.linalg.inv(objective.curvature(first.loc))[moving][:, moving]
-    start = GaussianGuide(first.loc[moving], torch.linalg.cholesky(covariance))
+    start = GaussianGuide(first.loc[moving], torch.linalg.cholesky(covariance[moving][:, moving]))
     found = adapt(density, start, seed, _STREAM)
     x = first.loc[None, first.outer].clone()
     x[:, places] = found.loc

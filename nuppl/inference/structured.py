@@ -20,7 +20,7 @@ from nuppl.inference.marginal import Marginal
 from nuppl.inference.mixture import StudentMixture
 from nuppl.inference.settings import Settings
 from nuppl.inference.structure import target_of
-from nuppl.inference.weights import log_weights
+from nuppl.inference.target import Direct, Target
 from nuppl.language.density import Whitened
 from nuppl.optimize.objective import whitened_objective
 from nuppl.typing import Progress, silent
@@ -53,27 +53,22 @@ def structured_guide(whitened: Whitened, settings: Settings, progress: Progress 
     """The best guide that needs no training."""
     target = target_of(whitened, settings, progress)
     if isinstance(target, Marginal):
-        return MarginalGuide(tails(adapted(target, settings.seed)), target)
+        return MarginalGuide(TailedGuide.everywhere(adapted(target, settings.seed)), target)
     gaussians = laplace_guides(whitened, progress)
     if len(gaussians) > 1:
-        return mixture(whitened, gaussians)
+        return mixture(Direct(whitened), gaussians)
     if whitened.dim > TAILED:
         return tailed(whitened, gaussians[0])
-    return tails(adapt(lambda u: densities(whitened, u), gaussians[0], settings.seed, _STREAM))
+    return TailedGuide.everywhere(adapt(Direct(whitened).log_prob, gaussians[0], settings.seed, _STREAM))
 
 
-def mixture(whitened: Whitened, gaussians: list[GaussianGuide]) -> StudentMixture:
+def mixture(target: Target, gaussians: list[GaussianGuide]) -> StudentMixture:
     """All modes by their Laplace evidence; none has a share below a tenth of the others' mean, which tails may need."""
     loc = torch.stack([gaussian.loc for gaussian in gaussians])
     factor = torch.stack([gaussian.scale_tril for gaussian in gaussians])
-    log_z = densities(whitened, loc) + factor.diagonal(dim1=1, dim2=2).log().sum(1)
+    log_z = target.log_prob(loc) + factor.diagonal(dim1=1, dim2=2).log().sum(1)
     share = (log_z - log_z.logsumexp(0)).exp().clamp(min=0.1 / len(gaussians))
     return StudentMixture(loc, factor, (share / share.sum()).log())
-
-
-def densities(whitened: Whitened, u: Tensor) -> Tensor:
-    """The log posterior with shape (n,)."""
-    return log_weights(whitened, u, torch.zeros(len(u)))
 
 
 def adapted(marginal: Marginal, seed: int) -> GaussianGuide:
@@ -82,11 +77,6 @@ def adapted(marginal: Marginal, seed: int) -> GaussianGuide:
     covariance = torch.linalg.inv(precision)[marginal.outer][:, marginal.outer]
     start = GaussianGuide(marginal.loc[marginal.outer], torch.linalg.cholesky(covariance))
     return adapt(marginal.log_prob, start, seed, _STREAM)
-
-
-def tails(gaussian: GaussianGuide) -> TailedGuide:
-    """Tails in every coordinate, or in the first ones."""
-    return TailedGuide.around(gaussian, range(min(len(gaussian.loc), TAILED)))
 
 
 def tailed(whitened: Whitened, gaussian: GaussianGuide) -> TailedGuide:

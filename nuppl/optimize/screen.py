@@ -17,7 +17,7 @@ from torch.quasirandom import SobolEngine
 from nuppl.optimize.objective import Objective
 from nuppl.typing import Values
 
-__all__ = ["candidates", "profile_screen"]
+__all__ = ["apart", "candidates", "profile_screen"]
 
 _CHUNK = 128
 
@@ -63,14 +63,19 @@ def candidates(
     grid = low + (high - low) * sobol
     observed = torch.cat([value.reshape(-1) for value in data.values()])
     order = profile_screen(objective, observed, minimum, interest, grid).argsort()
-    chosen: list[Tensor] = []
-    for index in order.tolist():
-        unit = sobol[index]
-        if all(float((unit - other).abs().max()) > 0.1 for other in chosen):
-            chosen.append(unit)
-        if len(chosen) == keep:
-            break
+    chosen = apart(sobol[order], 0.1, keep)
     starts = minimum.repeat(len(chosen), 1)
     if chosen:
         starts[:, interest] = low + (high - low) * torch.stack(chosen)
     return starts
+
+
+def apart(points: Tensor, distance: float, keep: int) -> list[Tensor]:
+    """The first of points with shape (n, d), up to `keep`, of which no two are nearer in all coordinates."""
+    chosen: list[Tensor] = []
+    for point in points:
+        if all(float((point - other).abs().max()) > distance for other in chosen):
+            chosen.append(point)
+        if len(chosen) == keep:
+            break
+    return chosen
