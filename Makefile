@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: infer test static peers clean
+.PHONY: infer test static peers arviz clean
 
 infer: $(VENV)/.installed
 	$(BIN)/nuppl infer models/reactor.py --overwrite
@@ -32,5 +32,14 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(PIP) -e ".[test]"
 	touch $@
 
+# ArviZ 1 needs Python 3.12 and lives apart; the test that reads results with it skips where it is missing.
+MODERN ?= python3.14 python3.13 python3.12
+arviz:
+	@for python in $(MODERN); do \
+	    if $$python -m venv .venv-arviz 2> /dev/null; then \
+	        exec .venv-arviz/bin/python -m pip install --quiet --disable-pip-version-check "arviz>=1,<2" netcdf4; \
+	    fi; \
+	done; echo "no Python 3.12 or newer; name one: make arviz MODERN=..."
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-arviz build *.egg-info

@@ -37,34 +37,39 @@ class Plan(NamedTuple):
     """Who runs how, and where runs stay.
 
     Attributes:
-        seeds: of smc on 3+1.
+        ours: (engine, settings) by name, of runs on 3+1.
         three: of importance on models/reactor.py.
         numpyro: the peer's budget.
         folder: of finished runs.
     """
 
-    seeds: dict[str, Settings]
+    ours: dict[str, tuple[str, Settings]]
     three: Settings
     numpyro: Budget
     folder: Path
 
 
-def _seeds(short: Settings, reference: Settings) -> dict[str, Settings]:
+def _ours(short: Settings, long: Settings, smc: Settings) -> dict[str, tuple[str, Settings]]:
     return {
-        "seed 1": replace(short, seed=1),
-        "seed 2": replace(short, seed=2),
-        "reference": replace(reference, seed=3),
+        "seed 1": ("importance", replace(short, seed=1)),
+        "seed 2": ("importance", replace(short, seed=2)),
+        "reference": ("importance", replace(long, seed=3)),
+        "smc": ("smc", replace(smc, seed=4)),
     }
 
 
 FULL = Plan(
-    _seeds(Settings(draws=4096), Settings(draws=8192)),
+    _ours(
+        Settings(chains=16, proposals=6_000, draws=3_000),
+        Settings(chains=16, proposals=16_000, draws=8_000),
+        Settings(),
+    ),
     Settings(seed=1),
     Budget(chains=4, warmup=150, draws=150, depth=8),
     HERE / "runs" / "sterile",
 )
 QUICK = Plan(
-    _seeds(*2 * (Settings(chains=4, particles=16, draws=16),)),
+    _ours(*2 * (Settings(chains=4, particles=16, proposals=64, draws=16),), Settings(chains=4, particles=16, draws=16)),
     Settings(seed=1, proposals=100),
     Budget(chains=2, warmup=2, draws=4, depth=2),
     HERE / "runs" / "sterile-quick",
@@ -80,8 +85,8 @@ PEER = "NumPyro"
 def posteriors(plan: Plan, parts: Collection[str]) -> dict[str, Run]:
     """The seeds, the reference and NumPyro, by name: made where asked for, else read, else left out."""
     found = {
-        name: kept(_file(plan, name), partial(_smc, settings, PRIORS[0]) if "nuppl" in parts else None)
-        for name, settings in plan.seeds.items()
+        name: kept(_file(plan, name), partial(_fourth, *how, PRIORS[0]) if "nuppl" in parts else None)
+        for name, how in plan.ours.items()
     }
     peer = partial(numpyro_nuts, PRIORS[0], plan.numpyro, seed=1)
     found[PEER] = kept(_file(plan, PEER), peer if "numpyro" in parts else None)
@@ -90,7 +95,7 @@ def posteriors(plan: Plan, parts: Collection[str]) -> dict[str, Run]:
 
 def evidences(plan: Plan, parts: Collection[str]) -> dict[str, Run]:
     """Of 3+1 under each prior but the first, and of three flavors, by name."""
-    makers = {prior: partial(_smc, plan.seeds["seed 1"], prior) for prior in PRIORS[1:]}
+    makers = {prior: partial(_fourth, *plan.ours["seed 1"], prior) for prior in PRIORS[1:]}
     makers["three"] = partial(infer, "reactor.py", "importance", plan.three)
     found = {
         name: kept(_file(plan, f"evidence-{name}"), make if "evidence" in parts else None)
@@ -99,8 +104,8 @@ def evidences(plan: Plan, parts: Collection[str]) -> dict[str, Run]:
     return {name: run for name, run in found.items() if run is not None}
 
 
-def _smc(settings: Settings, prior: str) -> Run:
-    return infer("reactor_sterile.py", "smc", settings, mixing_prior=prior)
+def _fourth(name: str, settings: Settings, prior: str) -> Run:
+    return infer("reactor_sterile.py", name, settings, mixing_prior=prior)
 
 
 def _file(plan: Plan, name: str) -> Path:
@@ -136,8 +141,8 @@ def variation_part(runs: dict[str, Run]) -> list[str]:
     """The distances of all pairs, and the worst of nuppl's."""
     if "reference" not in runs:
         return ["No reference: run `--only nuppl`."]
-    ours = list(itertools.combinations((name for name in runs if name != PEER), 2))
-    pairs = ours + [(PEER, "reference")] * (PEER in runs)
+    ours = list(itertools.combinations((name for name in runs if name not in (PEER, "smc")), 2))
+    pairs = ours + [(name, "reference") for name in ("smc", PEER) if name in runs]
     table = {pair: variations(runs, pair) for pair in pairs}
     lines = ["| pair | " + " | ".join(INTEREST) + " |", "|---|" + "---|" * len(INTEREST)]
     for pair, row in table.items():
@@ -210,7 +215,8 @@ def page(plan: Plan, parts: Collection[str]) -> list[str]:
         f"{torch.get_num_threads()} threads, NumPyro {numpyro.__version__}, JAX {jax.__version__}, "
         f"{platform.machine()}.",
         "",
-        "nuppl: engine smc. Effective draws (ESS) and R-hat count islands as chains.",
+        "nuppl: seeds and reference by importance, whose guide is a mixture where tempered particles stand; smc with "
+        "its own settings beside. Effective draws (ESS) and R-hat count batches and islands as chains.",
         "",
         *posterior_table(runs),
         "",

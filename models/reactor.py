@@ -17,6 +17,7 @@ release = dayabay.load()
     interest=("sin2_2theta13", "dm2_32"),
     reference={"sin2_2theta13": 0.0},
     panels={"near": dayabay.NEAR, "far": dayabay.FAR},
+    sources=dayabay.SOURCES,
 )
 def reactor(response: str = "templates") -> None:
     """Normal ordering. Option `response`: "templates", or "exact" for the non-linear reference."""

@@ -19,6 +19,7 @@ PRIORS = {"uniform": dist.Uniform(0.0, 1.0), "log": nuppl.LogUniform(1e-4, 1.0)}
     interest=("sin2_2theta14", "dm2_41"),
     reference={"sin2_2theta14": 0.0},
     panels={"near": dayabay.NEAR, "far": dayabay.FAR},
+    sources=dayabay.SOURCES,
     # At dm2_41 = dm2_31 the fourth state can take theta13's place.
     starts=[{"sin2_2theta13": 0.005, "sin2_2theta14": 0.085, "dm2_41": 2.5e-3}],
 )

@@ -110,6 +110,6 @@ def test_help_needs_neither_torch_nor_pyro(statement):
 def test_the_root_exports_what_it_says():
     assert set(nuppl.__all__) <= set(dir(nuppl))
     for name in nuppl.__all__:
-        assert getattr(nuppl, name).__module__.startswith(("nuppl.language.", "nuppl.inference."))
+        assert getattr(nuppl, name).__module__.startswith(("nuppl.language.", "nuppl.inference.", "nuppl.report."))
     with pytest.raises(AttributeError, match="nothing_like_this"):
         _ = nuppl.nothing_like_this

@@ -1,1 +1,1 @@
-"""The command line: `nuppl check | simulate | fit | infer | evidence | report | show`."""
+"""The command line: `nuppl check | simulate | fit | infer | evidence | export | report | show`."""

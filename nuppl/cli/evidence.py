@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuppl.cli.options import json_option
+from nuppl.cli.reading import reading
 
 if TYPE_CHECKING:
-    from nuppl.diagnostics.evidence import Comparison, Run
+    from nuppl.diagnostics.evidence import Comparison
     from nuppl.diagnostics.ranges import End, Sensitivity
 
 __all__ = ["evidence"]
@@ -35,19 +36,12 @@ def evidence(first: Path, second: Path, as_json: bool) -> int:
     share were wider.
     """
     from nuppl.cli.infer import NOT_TRUSTED
-    from nuppl.diagnostics.evidence import compare
+    from nuppl.diagnostics.evidence import Run, compare
 
-    found = compare(_read(first), _read(second))
-    click.echo(json.dumps(machine(found)) if as_json else table(found))
-    return 0 if found.trusted else NOT_TRUSTED
-
-
-def _read(place: Path) -> Run:
-    from nuppl.cli.show import result_file
-    from nuppl.diagnostics.evidence import Run
-    from nuppl.results.storage import load
-
-    return Run.from_groups(str(place), load(result_file(place)))
+    with reading(first) as (_, one), reading(second) as (_, other):
+        found = compare(Run.from_groups(str(first), one), Run.from_groups(str(second), other))
+        click.echo(json.dumps(machine(found)) if as_json else table(found))
+        return 0 if found.trusted else NOT_TRUSTED
 
 
 def machine(found: Comparison) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuppl.cli.impacts import impacts_of
 from nuppl.cli.options import json_option, model_options, program_from, seed_option
 from nuppl.cli.progress import reporting
 
@@ -24,6 +25,7 @@ __all__ = ["fit"]
 @click.option("--starts", default=4, show_default=True, type=click.IntRange(min=0), help="Screened starts.")
 @click.option("--minos/--no-minos", default=True, show_default=True, help="Asymmetric errors of the interest.")
 @click.option("--minimizer", default="newton", show_default=True, help="newton, or the reference, iminuit.")
+@click.option("--impacts", "with_impacts", is_flag=True, help="Which pulls move the interest; fits without each group.")
 @click.option("--all", "everything", is_flag=True, help="Print every latent, not the interest only.")
 def fit(
     model: str,
@@ -34,6 +36,7 @@ def fit(
     starts: int,
     minos: bool,
     minimizer: str,
+    with_impacts: bool,
     everything: bool,
 ) -> int:
     """Maximise the likelihood of FILE[:MODEL]: best fit, Hessian and MINOS errors, goodness of fit."""
@@ -46,11 +49,15 @@ def fit(
         raise unknown("minimizer", minimizer, MINIMIZERS)
     with reporting("fit") as progress:
         result = maximise(program, starts=starts, minos=minos, minimizer=minimizer, seed=seed, progress=progress)
+        found = impacts_of(program, result, progress) if with_impacts else None
     shown = list(result.parameters)
     if not everything:
         shown = [name for name in shown if name.split("[")[0] in program.interest]
-    click.echo(json.dumps(_machine(result)) if as_json else _table(result, shown))
-    for warning in result.warnings:
+    if as_json:
+        click.echo(json.dumps(_machine(result) | ({"impacts": found.machine()} if found else {})))
+    else:
+        click.echo("\n".join([_table(result, shown), *(found.table() if found else ())]))
+    for warning in (*result.warnings, *(found.warnings if found else ())):
         click.echo(f"warning: {warning}", err=True)
     return 0 if result.trusted else 4
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import signal
 import sys
 import traceback
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = ["cli", "main"]
 COMMANDS = {
     "check": "Prove that a model file keeps the contract.",
     "evidence": "Compare two runs of one data set: Bayes factor, and what it owes to the priors.",
+    "export": "Write the posterior for GetDist, or its summary as CSV.",
     "fit": "Maximise the likelihood: best fit, errors, goodness of fit.",
     "infer": "Draw from the posterior and write a run folder with a report.",
     "report": "Write the HTML report of a run anew.",
@@ -60,6 +62,8 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
+    # A batch system that ends a job asks first: like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = sys.argv[1:] if args is None else args
     sys.exit(_run(arguments))
 

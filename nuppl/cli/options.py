@@ -9,30 +9,44 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nuppl.errors import InputError
+from nuppl.errors import InputError, RunFolderError
 
 if TYPE_CHECKING:
     from nuppl.language.program import Program
 
-__all__ = ["assignments", "json_option", "model_options", "out_option", "program_from", "seed_option"]
+__all__ = [
+    "assignments",
+    "json_option",
+    "model_options",
+    "out_option",
+    "output_file",
+    "program_from",
+    "program_options",
+    "seed_option",
+]
+
+LARGEST = 2**63 - 1
+"""Seeds are stored as whole numbers of 64 bits."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def model_options(command: F) -> F:
     """FILE[:MODEL], --set and --option."""
-    for decorate in (
-        click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the model."),
-        click.option("--set", "fixed", multiple=True, metavar="SITE=VALUE", help="Hold a site at a value."),
-        click.argument("model", metavar="FILE[:MODEL]"),
-    ):
-        command = decorate(command)
-    return command
+    return click.argument("model", metavar="FILE[:MODEL]")(program_options(command))
+
+
+def program_options(command: F) -> F:
+    """--set and --option."""
+    command = click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the model.")(
+        command
+    )
+    return click.option("--set", "fixed", multiple=True, metavar="SITE=VALUE", help="Hold a site at a value.")(command)
 
 
 def seed_option(command: F) -> F:
     """--seed."""
-    return click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="The root seed.")(
+    return click.option("--seed", default=0, show_default=True, type=click.IntRange(0, LARGEST), help="The root seed.")(
         command
     )
 
@@ -46,6 +60,21 @@ def out_option(command: F) -> F:
     """--out and --overwrite."""
     command = click.option("--overwrite", is_flag=True, help="Replace a finished result.")(command)
     return click.option("--out", type=click.Path(path_type=Path), help="Where to write.")(command)
+
+
+def output_file(target: Path, overwrite: bool) -> Path:
+    """A path where a file may be written.
+
+    Raises:
+        RunFolderError: something is there that may not be replaced, or there is no such folder.
+    """
+    if target.is_dir():
+        raise RunFolderError(f"output {str(target)!r}: expected a file, found a folder; name a file in it")
+    if target.exists() and not overwrite:
+        raise RunFolderError(f"output {str(target)!r} exists; choose another --out, or replace it with --overwrite")
+    if not target.parent.is_dir():
+        raise RunFolderError(f"output {str(target)!r}: expected a folder {str(target.parent)!r}, found none; make it")
+    return target
 
 
 def assignments(pairs: Iterable[str], flag: str) -> dict[str, str]:

@@ -40,6 +40,7 @@ def reporting(title: str) -> Iterator[Progress]:
 def _plain(title: str) -> Progress:
     started = time.monotonic()
     last: dict[str, float] = {}
+    begun: dict[str, tuple[float, int]] = {}
 
     def show(done: int, total: int, what: str) -> None:
         now = time.monotonic()
@@ -48,6 +49,15 @@ def _plain(title: str) -> Progress:
         if what in last and done >= total and now - last[what] < 1.0:
             return
         last[what] = now
-        print(f"{title}: {what} {done}/{total}, {now - started:.0f} s", file=sys.stderr, flush=True)
+        begun.setdefault(what, (now, done))
+        left = _estimate(now, done, total, *begun[what])
+        print(f"{title}: {what} {done}/{total}, {now - started:.0f} s{left}", file=sys.stderr, flush=True)
 
     return show
+
+
+def _estimate(now: float, done: int, total: int, since: float, before: int) -> str:
+    """What is left of a task, from its pace since it was first heard of."""
+    if done <= before or done >= total or now - since < 1.0:
+        return ""
+    return f", about {(now - since) * (total - done) / (done - before):.0f} s to go"

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from nuppl.cli.options import json_option
-from nuppl.errors import InputError
+from nuppl.cli.reading import reading, result_file
 
-__all__ = ["result_file", "show"]
+__all__ = ["result_file", "show", "show_posterior"]
 
 
 @click.command()
@@ -20,24 +20,16 @@ __all__ = ["result_file", "show"]
 def show(run: Path, as_json: bool) -> int:
     """Print what RUN, a run folder or a result file, holds, and whether to trust it."""
     from nuppl.results.metadata import metadata
-    from nuppl.results.storage import load
 
-    groups = load(result_file(run))
-    said = metadata(groups)
-    if "posterior" not in groups:
+    with reading(run) as (_, groups):
+        said = metadata(groups)
+        if "posterior" in groups:
+            return show_posterior(groups, said, as_json)
         held = {
             name: {str(v): list(g[v].sizes.items()) for v in g.data_vars} for name, g in groups.items() if name != "/"
         }
         click.echo(json.dumps(held) if as_json else _contents(said, held))
         return 0
-    return _posterior(groups, said, as_json)
-
-
-def result_file(run: Path) -> Path:
-    """The result of a run folder, or the file itself."""
-    if not run.exists():
-        raise InputError(f"result {str(run)!r}: expected a run folder or a result file, found none")
-    return run / "posterior.nc" if run.is_dir() else run
 
 
 def _contents(said: dict[str, Any], held: dict[str, dict[str, list[Any]]]) -> str:
@@ -48,7 +40,8 @@ def _contents(said: dict[str, Any], held: dict[str, dict[str, list[Any]]]) -> st
     return "\n".join(lines)
 
 
-def _posterior(groups: dict[str, Any], said: dict[str, Any], as_json: bool) -> int:
+def show_posterior(groups: dict[str, Any], said: dict[str, Any], as_json: bool) -> int:
+    """Print a posterior; the exit code."""
     from nuppl.cli.infer import NOT_TRUSTED, machine, table
     from nuppl.diagnostics.verdict import judge
     from nuppl.results.summary import summarize_result

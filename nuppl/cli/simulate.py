@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from nuppl.cli.options import json_option, model_options, out_option, program_from, seed_option
-from nuppl.errors import InputError, RunFolderError
+from nuppl.cli.options import json_option, model_options, out_option, output_file, program_from, seed_option
+from nuppl.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,9 +46,7 @@ def simulate(
     if asimov and count is not None:
         raise InputError("simulate: --asimov gives the one expected data set; leave -n away")
     program, file = program_from(model, fixed, options, outside=True)
-    target = out or Path(f"{file.stem}-{'asimov' if asimov else 'simulated'}.nc")
-    if target.exists() and not overwrite:
-        raise RunFolderError(f"output {str(target)!r} exists; choose another --out, or replace it with --overwrite")
+    target = output_file(out or Path(f"{file.stem}-{'asimov' if asimov else 'simulated'}.nc"), overwrite)
     used = _asimov(program, target) if asimov else _draw(program, target, count or 1, seed)
     if as_json:
         click.echo(json.dumps({"out": str(target), "parameters": used}))
@@ -79,6 +78,7 @@ def _draw(program: Program, target: Path, count: int, seed: int) -> dict[str, ob
     from nuppl.results.schema import simulated
     from nuppl.results.storage import save
 
+    _check_room(program, count)
     drawn = simulation.simulate(program, count, seed=seed)
     save(simulated(program, drawn, seed), target)
     failed = {name: int(drawn[name].reshape(count, -1).isnan().any(-1).sum()) for name in program.data_sites}
@@ -86,6 +86,17 @@ def _draw(program: Program, target: Path, count: int, seed: int) -> dict[str, ob
         if lost:
             click.echo(f"warning: {lost} of {count} simulations of {name} failed (NaN)", err=True)
     return {name: value.squeeze().tolist() for name, value in program.fixed.items()}
+
+
+def _check_room(program: Program, count: int) -> None:
+    """Draws are held in memory until they are written."""
+    each = 8 * sum(site.size for site in program.sites.values())
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if count * each > memory:
+        raise InputError(
+            f"-n: expected at most {memory // each} pseudo-experiments, whose {each} bytes each fit into memory, got "
+            f"{count}; draw them in several files with different --seed"
+        )
 
 
 def _worth_telling(value: Tensor) -> bool:

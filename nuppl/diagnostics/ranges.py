@@ -12,9 +12,7 @@ reweights the draws: Z' / Z = E[pi'(x) / pi(x)] over the posterior.
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,17 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
-from scipy.special import ndtr
 from scipy.stats import chi2
 
+from nuppl.diagnostics.priors import Array, Entry, Prior, parameters
 from nuppl.results.draws import pareto_k
 from nuppl.results.metadata import metadata
 from nuppl.results.summary import Summary
 
 __all__ = ["End", "Sensitivity", "Side", "sensitivities"]
-
-Array = NDArray[np.float64]
 
 TAIL = 0.01
 """The outermost part of the prior's probability that is looked at."""
@@ -96,52 +91,9 @@ class Sensitivity:
     widened: tuple[float, float] | None
 
 
-@dataclass(frozen=True)
-class Prior:
-    """The prior of one entry: its family with arguments where the result says them, and draws."""
-
-    family: str
-    arguments: Mapping[str, float]
-    bounds: tuple[float | None, float | None]
-    draws: Array
-
-    def words(self) -> str:
-        """ "Uniform(low=0, high=1)"."""
-        return f"{self.family}({', '.join(f'{name}={value:g}' for name, value in self.arguments.items())})"
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether it is flat between two ends, in its own or the logarithmic scale."""
-        return self.family in ("Uniform", "LogUniform") and {"low", "high"} <= set(self.arguments)
-
-    @property
-    def is_normal(self) -> bool:
-        """Whether it is a Normal of known width."""
-        return self.family == "Normal" and {"loc", "scale"} <= set(self.arguments)
-
-    def cdf(self, x: Array) -> Array:
-        """The probability below x; by the draws where the family is not one of the three."""
-        if self.is_flat:
-            scale = np.log if self.family == "LogUniform" else np.asarray
-            low, high = scale(self.arguments["low"]), scale(self.arguments["high"])
-            return np.asarray((scale(x) - low) / (high - low))
-        if self.is_normal:
-            return np.asarray(ndtr((x - self.arguments["loc"]) / self.arguments["scale"]))
-        return np.searchsorted(np.sort(self.draws), x) / len(self.draws)
-
-
-class Entry(NamedTuple):
-    """One number of a posterior, with its prior; `number` counts the entries of its site."""
-
-    row: Summary
-    prior: Prior
-    posterior: xr.DataArray
-    number: int
-
-
 def sensitivities(first: Side, second: Side) -> tuple[Sensitivity, ...]:
     """One row for each number that only one model has as a parameter, or whose prior differs; pulls are left out."""
-    entries = [_entries(side) for side in (first, second)]
+    entries = [parameters(side.groups, side.rows) for side in (first, second)]
     found: list[Sensitivity] = []
     for number, (mine, theirs, other) in enumerate(((entries[0], entries[1], second), (entries[1], entries[0], first))):
         held = metadata(other.groups)["fixed"]
@@ -150,34 +102,6 @@ def sensitivities(first: Side, second: Side) -> tuple[Sensitivity, ...]:
             if reason:
                 found.append(_sensitivity(entry, number + 1, reason))
     return tuple(found)
-
-
-def _entries(side: Side) -> dict[str, Entry]:
-    """The numbers that are parameters."""
-    posterior, prior = side.groups["posterior"], side.groups.get("prior", xr.Dataset())
-    found: dict[str, Entry] = {}
-    seen: Counter[str] = Counter()
-    for row in side.rows:
-        attrs, index = posterior[row.site].attrs, seen[row.site]
-        seen[row.site] += 1
-        if attrs.get("kind") == "parameter":
-            before = _draws(prior[row.site], index) if row.site in prior else np.zeros(0)
-            found[row.name] = Entry(row, _prior(attrs, index, before), posterior[row.site], index)
-    return found
-
-
-def _prior(attrs: Mapping[str, Any], index: int, draws: Array) -> Prior:
-    said = json.loads(str(attrs.get("prior", "{}")))
-    arguments = {name: float(value[index] if isinstance(value, list) else value) for name, value in said.items()}
-    lower, upper = (float(attrs[end]) if end in attrs else None for end in ("lower", "upper"))
-    return Prior(str(attrs.get("distribution", "")), arguments, (lower, upper), draws)
-
-
-def _draws(values: xr.DataArray, index: int) -> Array:
-    """All draws of one entry in a row."""
-    entries = values.transpose("chain", "draw", ...)
-    place = np.unravel_index(index, entries.shape[2:])
-    return np.asarray(entries[(slice(None), slice(None), *place)].values, dtype=np.float64).reshape(-1)
 
 
 def _reason(entry: Entry, theirs: Entry | None, held: Mapping[str, Any]) -> str:
@@ -192,7 +116,7 @@ def _reason(entry: Entry, theirs: Entry | None, held: Mapping[str, Any]) -> str:
 
 def _sensitivity(entry: Entry, run: int, reason: str) -> Sensitivity:
     row, prior = entry.row, entry.prior
-    draws = _draws(entry.posterior, entry.number)
+    draws = entry.draws()
     effective = max(min(row.ess_bulk, row.ess_tail), 1.0)
     sign = 1.0 if run == 1 else -1.0
     fill = float(np.diff(prior.cdf(np.quantile(draws, (0.025, 0.975))))[0])

@@ -9,39 +9,93 @@ from typing import Any
 
 import xarray as xr
 
-from nuppl.diagnostics.checks import Check, Evidence, all_checks
+from nuppl.diagnostics.checks import Check, Evidence
+from nuppl.diagnostics.checks_chains import divergences, effective_draws, finite_draws, mean_gradient, r_hat
+from nuppl.diagnostics.checks_data import p_values
+from nuppl.diagnostics.checks_prior import boundary_pile_up, prior_dominance
+from nuppl.diagnostics.checks_weights import (
+    evidence_error,
+    failed_densities,
+    island_spread,
+    modes_missed,
+    pareto_k,
+    uncorrected_draws,
+    weighted_draws,
+)
 from nuppl.errors import InputError
 from nuppl.results.metadata import metadata
 from nuppl.results.summary import Summary, summarize_result
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["CHECKS", "Verdict", "judge"]
+
+CHECKS = (
+    finite_draws,
+    r_hat,
+    effective_draws,
+    divergences,
+    mean_gradient,
+    pareto_k,
+    modes_missed,
+    uncorrected_draws,
+    weighted_draws,
+    failed_densities,
+    p_values,
+    island_spread,
+    evidence_error,
+    boundary_pile_up,
+    prior_dominance,
+)
+"""From what is known of a result to the checks that apply, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Trusted only if every check passed."""
+    """Trusted only if every serious check passed."""
 
     trusted: bool
     checks: tuple[Check, ...]
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The checks that failed."""
-        return tuple(check for check in self.checks if not check.passed)
+        """The serious checks that failed: reasons not to trust the posterior."""
+        return tuple(check for check in self.checks if check.serious and not check.passed)
+
+    @property
+    def cautions(self) -> tuple[Check, ...]:
+        """The other checks that failed: what to know before using the posterior."""
+        return tuple(check for check in self.checks if not check.serious and not check.passed)
 
     def sentence(self) -> str:
         """The verdict in plain words."""
-        if self.trusted:
-            return f"This posterior can be trusted: all {len(self.checks)} checks passed."
-        names = ", ".join(check.name for check in self.failed)
-        return f"Do not trust this posterior: {len(self.failed)} of {len(self.checks)} checks failed ({names})."
+        total = len(self.checks)
+        noted = f"{len(self.cautions)} caution{'s' * (len(self.cautions) > 1)} ({_names(self.cautions)})"
+        if not self.trusted:
+            count = f"{len(self.failed)} of {total} checks failed ({_names(self.failed)})"
+            return f"Do not trust this posterior: {count}{', and ' + noted if self.cautions else ''}."
+        if self.cautions:
+            return f"This posterior can be trusted, with {noted}: the other {total - len(self.cautions)} checks passed."
+        return f"This posterior can be trusted: all {total} checks passed."
+
+    def lines(self) -> list[str]:
+        """For every check that failed what that means, what to do and where to read more; cautions last."""
+        return [check.line() for check in self.failed] + [f"caution: {check.line()}" for check in self.cautions]
 
     def to_json(self) -> dict[str, Any]:
         """For run.json and machine output; numbers that JSON lacks become null."""
-        checks = [
-            {**vars(check), "value": check.value if math.isfinite(check.value) else None} for check in self.checks
-        ]
-        return {"trusted": self.trusted, "checks": checks}
+        return {
+            "trusted": self.trusted,
+            "cautions": [check.name for check in self.cautions],
+            "checks": [_to_json(check) for check in self.checks],
+        }
+
+
+def _names(checks: Sequence[Check]) -> str:
+    return ", ".join(check.name for check in checks)
+
+
+def _to_json(check: Check) -> dict[str, Any]:
+    value = check.value if math.isfinite(check.value) else None
+    return {**vars(check), "value": value, "docs": check.link}
 
 
 def judge(groups: Mapping[str, xr.Dataset], rows: Sequence[Summary] | None = None) -> Verdict:
@@ -67,5 +121,5 @@ def judge(groups: Mapping[str, xr.Dataset], rows: Sequence[Summary] | None = Non
         attrs=attrs,
         engine=said["engine"],
     )
-    checks = all_checks(evidence)
-    return Verdict(all(check.passed for check in checks), checks)
+    checks = tuple(check for part in CHECKS for check in part(evidence))
+    return Verdict(all(check.passed or not check.serious for check in checks), checks)

@@ -34,10 +34,19 @@ from nuppl.experiments.dayabay_release import DETECTORS, Release, load
 from nuppl.experiments.dayabay_systematics import Pulls, pulls, solar
 from nuppl.physics.oscillation import Mixing
 
-__all__ = ["FAR", "NEAR", "Pulls", "Release", "expected", "load", "pulls", "solar"]
+__all__ = ["FAR", "NEAR", "SOURCES", "Pulls", "Release", "expected", "load", "pulls", "solar"]
 
 NEAR, FAR = DETECTORS[:4], DETECTORS[4:]
 """The detectors of the near halls, about 500 m from the nearest cores, and of the far hall, about 1600 m."""
+
+SOURCES = (
+    "Daya Bay Collaboration, Full Data Release of the Daya Bay Reactor Neutrino Experiment, Zenodo (2025), CC-BY-4.0, "
+    "doi:10.5281/zenodo.17587229; package dayabay-data-official",
+    "F. P. An et al. (Daya Bay Collaboration), Precision Measurement of Reactor Antineutrino Oscillation at "
+    "Kilometer-Scale Baselines by Daya Bay, Phys. Rev. Lett. 130, 161802 (2023), "
+    "doi:10.1103/PhysRevLett.130.161802, arXiv:2211.14988",
+)
+"""What the release asks its users to cite."""
 
 
 def expected(release: Release, mixing: Mixing, pulls: Pulls, response: str = "templates") -> Tensor:

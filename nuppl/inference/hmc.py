@@ -1,8 +1,8 @@
 """Hamiltonian Monte Carlo with many chains in one batch, which tune each other.
 
-Step and length of trajectories come from all chains (`tuning`). The metric is the Fisher information at the mode, then
-the covariance of the chains where they are many enough. For unimodal or high-dimensional posteriors: chains do not
-travel between separate modes, and modes that were seen elsewhere are counted.
+Step and length of trajectories come from all chains (`tuning`). The metric is the Fisher information, at the mode and
+then where the chains are, or their covariance where they are many enough. For unimodal or high-dimensional posteriors:
+chains do not travel between separate modes, and modes that were seen elsewhere are counted.
 """
 
 from __future__ import annotations
@@ -18,22 +18,30 @@ from nuppl.inference.guides import standard_normals
 from nuppl.inference.laplace import main_mode
 from nuppl.inference.leapfrog import Move, Points, hamiltonian_move, points_at, refreshment
 from nuppl.inference.marginal import Marginal, linearisation
-from nuppl.inference.metric import DenseMetric, LowRankMetric, Metric, from_particles
+from nuppl.inference.metric import (
+    DenseMetric,
+    LowRankMetric,
+    Metric,
+    from_particles,
+    from_state,
+    metric_state,
+)
 from nuppl.inference.moves import Mover
 from nuppl.inference.recorder import Recorder
 from nuppl.inference.registry import resolved
 from nuppl.inference.settings import Settings
-from nuppl.inference.smc import temper
 from nuppl.inference.structure import target_of
 from nuppl.inference.structured import adapted
 from nuppl.inference.target import Target, log_normal
+from nuppl.inference.temper import temper
 from nuppl.inference.tuning import MOST_LEAPS, Tuning
 from nuppl.language.density import Whitened
 from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision, seeded
 from nuppl.language.program import Program
 from nuppl.language.simulation import tile_seed
-from nuppl.optimize.objective import whitened_objective
+from nuppl.optimize.objective import Objective, whitened_objective
+from nuppl.results.checkpoints import Checkpoints, State
 from nuppl.results.draws import Draws, effective_size
 from nuppl.typing import Progress, silent
 
@@ -48,8 +56,8 @@ _FEW, _PILOT, _LEAST_OVERLAP, _ISLANDS = 100, 512, 0.01, 4
 _ENOUGH = 10
 """Draws per coordinate that make a covariance."""
 
-_BLOCK = 64
-"""Draws that wait to become sites together."""
+_BLOCK = 32
+"""Draws that become sites together."""
 
 _START_STREAM, _STREAM, _STREAM_COMPLETE, _STREAM_ACCEPT = (10 << 24, 11 << 24, 12 << 24, 13 << 24)
 _TEMPER_STREAM = 14 << 24
@@ -77,18 +85,53 @@ class Sampler:
         self.evaluations += len(noise) * leaps
         return move
 
-    def warm_up(self, steps: int, progress: Progress) -> None:
-        """Adapt; halfway the metric is taken from the chains, where they are many enough."""
-        kept: list[Tensor] = []
-        for step in range(steps):
+    def warm_up(self, steps: int, store: Checkpoints, progress: Progress) -> None:
+        """Adapt; the metric follows the chains to where they are, three times before half the steps are done."""
+        before = store.load("warm-up") or {"seen": []}
+        seen: list[Tensor] = before["seen"]
+        if "sampler" in before:
+            self.restore(before["sampler"])
+        every = max(steps // 6, 1)
+        for step in range(self.iterations, steps):
             self.iterate(learn=True)
-            if steps // 4 <= step < steps // 2:
-                kept.append(self.points.x)
-            if step == steps // 2 and sum(len(x) for x in kept) >= _ENOUGH * self.target.dim:
-                self.metric = from_particles(torch.cat(kept))
-                self.tuning = Tuning(self.target.dim**-0.25)
+            if step % every >= every // 3:
+                seen.append(self.points.x)
+            if step % every == every - 1 and step < steps // 2 and seen:
+                self._follow(torch.cat(seen))
+                seen = []
             progress(step + 1, steps, "warm-up")
+            if store.due():
+                store.save("warm-up", {"sampler": self.state(), "seen": seen})
         self.tuning.settle()
+
+    def _follow(self, x: Tensor) -> None:
+        """The metric of points with shape (n, d): their covariance, or where they are too few for one the Fisher
+        information at their mean, which may be far from the mode's."""
+        if len(x) >= _ENOUGH * self.target.dim:
+            self.metric = from_particles(x)
+        elif isinstance(self.metric, LowRankMetric):
+            self.metric = _fisher(whitened_objective(self.target.whitened), x.mean(0))
+        else:
+            return
+        self.tuning = Tuning(self.target.dim**-0.25)
+
+    def state(self) -> State:
+        """For a checkpoint."""
+        return {
+            "points": self.points.state(),
+            "metric": metric_state(self.metric),
+            "tuning": vars(self.tuning),
+            "iterations": self.iterations,
+            "evaluations": self.evaluations,
+            "failures": self.target.whitened.failures,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        self.points, self.metric = Points(**state["points"]), from_state(state["metric"])
+        self.tuning = Tuning(**state["tuning"])
+        self.iterations, self.evaluations = state["iterations"], state["evaluations"]
+        self.target.whitened.failures = state["failures"]
 
 
 @double_precision()
@@ -100,21 +143,28 @@ def hmc(program: Program, settings: Settings, progress: Progress = silent) -> Dr
     """
     settings = resolved("hmc", settings)
     whitened = Whitened(program)
+    store = Checkpoints(settings.scratch)
     target = target_of(whitened, settings, progress)
     sampler = _begin(target, settings, progress)
-    sampler.warm_up(settings.warmup, progress)
-    recorder = Recorder(whitened, settings.chains, settings.draws, settings)
-    chain = Chain(sampler)
-    waiting: list[Draw] = []
-    acceptance = 0.0
-    for draw in range(settings.draws):
-        waiting.append(chain.step())
-        acceptance += float(waiting[-1].stats["acceptance_rate"].mean()) / settings.draws
-        if len(waiting) == _BLOCK or draw == settings.draws - 1:
-            stats = {name: torch.stack([one.stats[name] for one in waiting], dim=1) for name in waiting[0].stats}
-            recorder.append(torch.stack([one.u for one in waiting], dim=1), stats)
-            waiting = []
-        progress(draw + 1, settings.draws, "draws")
+    kept = store.load("draws")
+    if kept is None:
+        sampler.warm_up(settings.warmup, store, progress)
+        chain = Chain(sampler)
+        kept = {"acceptance": 0.0, "recorder": None}
+    else:
+        sampler.restore(kept["sampler"])
+        chain = Chain(sampler, kept["u"], kept["log_w"])
+    recorder = Recorder(whitened, settings.chains, settings.draws, settings, kept["recorder"])
+    acceptance = kept["acceptance"]
+    while recorder.missing:
+        block = [chain.step() for _ in range(min(_BLOCK, recorder.missing))]
+        stats = {name: torch.stack([draw.stats[name] for draw in block], dim=1) for name in block[0].stats}
+        recorder.append(torch.stack([draw.u for draw in block], dim=1), stats)
+        acceptance += float(stats["acceptance_rate"].mean(0).sum()) / settings.draws
+        progress(settings.draws - recorder.missing, settings.draws, "draws")
+        if store.due() or not recorder.missing:
+            numbers = {"u": chain.u, "log_w": chain.log_w, "acceptance": acceptance}
+            store.save("draws", {"sampler": sampler.state(), "recorder": recorder.state(), **numbers})
     return recorder.finish(_said(sampler, acceptance), "hmc")
 
 
@@ -133,9 +183,9 @@ class Chain:
     all weights are equal.
     """
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: Sampler, u: Tensor | None = None, log_w: Tensor | None = None) -> None:
         self.sampler = sampler
-        self.u, self.log_w = self._complete()
+        self.u, self.log_w = self._complete() if u is None or log_w is None else (u, log_w)
 
     def step(self) -> Draw:
         """One draw of every chain."""
@@ -179,14 +229,18 @@ def _guess(target: Target, settings: Settings, progress: Progress) -> tuple[Tens
         return gaussian.loc + _WIDER * noise @ gaussian.scale_tril.T, DenseMetric(gaussian.scale_tril), target.missed
     objective = whitened_objective(target.whitened)
     try:
-        loc, missed = main_mode(target.whitened, objective, progress)
-        _, variance, jacobian = objective.jacobian(loc)
-        metric = LowRankMetric.from_jacobian(jacobian / variance.clamp(min=1e-12).sqrt()[:, None])
+        loc, missed = main_mode(target.whitened, objective, settings.scratch, progress)
+        metric = _fisher(objective, loc)
     except InputError:
         return _tempered(target, settings, progress)
     if target.dim <= _FEW and _overlap(target, loc, metric, settings.seed) < _LEAST_OVERLAP:
         return _tempered(target, settings, progress)
     return loc + _WIDER * metric.spread(noise), metric, missed
+
+
+def _fisher(objective: Objective, point: Tensor) -> LowRankMetric:
+    _, variance, jacobian = objective.jacobian(point)
+    return LowRankMetric.from_jacobian(jacobian / variance.clamp(min=1e-12).sqrt()[:, None])
 
 
 def _overlap(target: Target, loc: Tensor, metric: Metric, seed: int) -> float:
@@ -198,7 +252,7 @@ def _overlap(target: Target, loc: Tensor, metric: Metric, seed: int) -> float:
 def _tempered(target: Target, settings: Settings, progress: Progress) -> tuple[Tensor, Metric, int]:
     mover = Mover(target, settings.seed, _TEMPER_STREAM, target.dim**-0.25)
     particles = -(-max(settings.chains, _PILOT) // _ISLANDS)
-    x = temper(target, _ISLANDS, particles, mover, progress).points.x
+    x = temper(target, _ISLANDS, particles, mover, Checkpoints(settings.scratch), progress).points.x
     return x[torch.linspace(0, len(x) - 1, settings.chains).long()], from_particles(x), 0
 
 

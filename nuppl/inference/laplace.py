@@ -10,6 +10,7 @@ Information Theory, Inference, and Learning Algorithms, ch. 27).
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from nuppl.errors import InputError
 from nuppl.inference.guides import GaussianGuide, standard_normals
 from nuppl.inference.registry import resolved
 from nuppl.inference.settings import Settings
-from nuppl.inference.weights import certified, log_weights
+from nuppl.inference.weights import everything, log_weights, weighted_draws
 from nuppl.language.density import Whitened
 from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision
@@ -26,6 +27,7 @@ from nuppl.language.program import Program
 from nuppl.optimize.newton import Minimum, minimize
 from nuppl.optimize.objective import Objective, whitened_objective
 from nuppl.optimize.screen import apart, candidates
+from nuppl.results.checkpoints import Checkpoints, State
 from nuppl.results.draws import Draws, effective_size
 from nuppl.typing import Progress, silent
 
@@ -54,40 +56,51 @@ def laplace(program: Program, settings: Settings, progress: Progress = silent) -
     """Draws of the Gaussian approximation, with their importance weights as a certificate."""
     settings = resolved("laplace", settings)
     whitened = Whitened(program)
-    guide = laplace_guide(whitened, progress)
-    drawn = certified(whitened, guide, settings, "laplace", progress)
-    return replace(drawn, attrs={**drawn.attrs, "modes_missed": guide.missed})
+    guide = laplace_guide(whitened, settings.scratch, progress)
+    recorder, said = weighted_draws(whitened, guide, settings.draws, everything, settings, progress)
+    return recorder.finish({**said, "modes_missed": guide.missed}, "laplace")
 
 
-def main_mode(whitened: Whitened, objective: Objective, progress: Progress = silent) -> tuple[Tensor, int]:
+def main_mode(
+    whitened: Whitened, objective: Objective, scratch: Path | None, progress: Progress = silent
+) -> tuple[Tensor, int]:
     """The highest mode seen, with shape (D,), and how many others hold probability; raises as `laplace_guide` does."""
-    points = modes_that_matter(whitened, objective, progress)
+    points = modes_that_matter(whitened, objective, scratch, progress)
     return points[0], len(points) - 1
 
 
-def modes_that_matter(whitened: Whitened, objective: Objective, progress: Progress = silent) -> list[Tensor]:
-    """The highest mode seen, and others that hold probability, each with shape (D,)."""
-    progress(0, 2, "mode")
-    highest, *others = _modes(whitened, objective)
-    near = (other for other in others if other.value < highest.value + _MATTERS and other.decrease < _NEAR)
-    return [highest.point, *(other.point for other in near)]
+def modes_that_matter(
+    whitened: Whitened, objective: Objective, scratch: Path | None, progress: Progress = silent
+) -> list[Tensor]:
+    """The highest mode seen, and others that hold probability, each with shape (D,); found once for one `scratch`."""
+
+    def found() -> State:
+        progress(0, 2, "mode")
+        highest, *others = _modes(whitened, objective)
+        near = (other for other in others if other.value < highest.value + _MATTERS and other.decrease < _NEAR)
+        return {"points": [highest.point, *(other.point for other in near)], "failures": whitened.failures}
+
+    kept = Checkpoints(scratch).once("modes", found)
+    whitened.failures = kept["failures"]
+    points: list[Tensor] = kept["points"]
+    return points
 
 
-def laplace_guide(whitened: Whitened, progress: Progress = silent) -> GaussianGuide:
+def laplace_guide(whitened: Whitened, scratch: Path | None = None, progress: Progress = silent) -> GaussianGuide:
     """The Gaussian at the highest mode; `laplace_guides` for all.
 
     Raises:
         InputError: the posterior has no finite density to start from, or no maximum.
     """
     objective = whitened_objective(whitened)
-    point, missed = main_mode(whitened, objective, progress)
+    point, missed = main_mode(whitened, objective, scratch, progress)
     return replace(_gaussian(whitened, objective, point, progress), missed=missed)
 
 
-def laplace_guides(whitened: Whitened, progress: Progress = silent) -> list[GaussianGuide]:
+def laplace_guides(whitened: Whitened, scratch: Path | None, progress: Progress = silent) -> list[GaussianGuide]:
     """A Gaussian at every mode that holds probability, the highest first; raises as `laplace_guide` does."""
     objective = whitened_objective(whitened)
-    points = modes_that_matter(whitened, objective, progress)
+    points = modes_that_matter(whitened, objective, scratch, progress)
     return [_gaussian(whitened, objective, point, progress) for point in points]
 
 

@@ -16,6 +16,7 @@ from nuppl.inference.metric import Metric
 from nuppl.inference.target import Target, log_normal
 from nuppl.language.precision import seeded
 from nuppl.language.simulation import tile_seed
+from nuppl.results.checkpoints import State
 
 __all__ = ["Move", "Points", "hamiltonian_move", "points_at", "refreshment"]
 
@@ -50,6 +51,10 @@ class Points:
             if self.force is None or other.force is None
             else torch.where(chosen[:, None], self.force, other.force),
         )
+
+    def state(self) -> State:
+        """For a checkpoint."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     def tempered(self, beta: float) -> Tensor:
         """log gamma with shape (n,)."""

@@ -5,13 +5,16 @@ Kinetic energy is |p|^2 / 2 in standard coordinates, so a target with covariance
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["DenseMetric", "LowRankMetric", "Metric", "from_particles"]
+from nuppl.results.checkpoints import State
+
+__all__ = ["DenseMetric", "LowRankMetric", "Metric", "from_particles", "from_state", "metric_state"]
 
 
 class Metric(Protocol):
@@ -82,6 +85,17 @@ class LowRankMetric:
 
     def _stretch(self, y: Tensor, by: Tensor) -> Tensor:
         return y + ((y @ self.basis) * (by - 1.0)) @ self.basis.T
+
+
+def metric_state(metric: Metric) -> State:
+    """For a checkpoint."""
+    return {"kind": type(metric).__name__, **vars(metric)}
+
+
+def from_state(state: State) -> Metric:
+    """As it was."""
+    kinds: dict[str, Callable[..., Metric]] = {kind.__name__: kind for kind in (DenseMetric, LowRankMetric)}
+    return kinds[state["kind"]](**{name: value for name, value in state.items() if name != "kind"})
 
 
 def from_particles(x: Tensor, log_weight: Tensor | None = None) -> DenseMetric:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from nuppl.inference.guides import TAIL, TAILED, standard_normals
 from nuppl.inference.metric import from_particles
+from nuppl.language.precision import seeded
 
 __all__ = ["StudentMixture", "fit_mixture"]
 
-_MANY, _LIGHT = 64, 50
+_MANY, _LIGHT = 128, 50
 """Most neighbourhoods; degrees of freedom where heavy tails in all of many coordinates would waste most draws."""
 
 _PER_PART, _ROUNDS = 5, 10
@@ -21,6 +22,9 @@ _PER_PART, _ROUNDS = 5, 10
 
 _WIDER = 1.1
 """Neighbourhoods overlap a little more than their particles say."""
+
+_DEFENSIVE = 0.1
+"""The share of a part that spans all neighbourhoods (Hesterberg, Technometrics 37 (1995) 185)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +78,15 @@ def fit_mixture(x: Tensor) -> StudentMixture:
     nearest = _clusters(y, count)
     within = torch.cat([y[nearest == k] - y[nearest == k].mean(0) for k in range(count)])
     pooled = within.T @ within / n
-    loc, factor, size = [], [], []
+    # One part is as wide as all particles: neighbourhoods alone would never look beyond where particles are.
+    loc, factor, size = [torch.zeros(d)], [_WIDER * torch.eye(d)], [_DEFENSIVE * n]
     for k in range(count):
         mine = y[nearest == k]
         centred = mine - mine.mean(0)
         covariance = (centred.T @ centred + (d + 1) * pooled) / (len(mine) + d + 1)
         loc.append(mine.mean(0))
         factor.append(_WIDER * torch.linalg.cholesky(covariance + 1e-9 * torch.eye(d)))
-        size.append(len(mine))
+        size.append((1.0 - _DEFENSIVE) * len(mine))
     shift = metric.spread(torch.stack(loc)) + x.mean(0)
     # A Student distribution is wider than its scale by nu / (nu - 2).
     share = torch.tensor(size, dtype=torch.float64).log() - math.log(n)
@@ -89,9 +94,20 @@ def fit_mixture(x: Tensor) -> StudentMixture:
     return StudentMixture(shift, scale * metric.factor @ torch.stack(factor), share)
 
 
+def _seeds(y: Tensor, count: int) -> Tensor:
+    """Indices of first centres, each far from those before, so that a small mode apart gets one of its own (k-means++,
+    Arthur and Vassilvitskii, SODA 2007)."""
+    chosen, distance = [0], (y - y[0]).square().sum(1)
+    with seeded(0):
+        for _ in range(count - 1):
+            chosen.append(int(torch.multinomial(distance + 1e-300, 1)))
+            distance = torch.minimum(distance, (y - y[chosen[-1]]).square().sum(1))
+    return torch.tensor(chosen)
+
+
 def _clusters(y: Tensor, count: int) -> Tensor:
     """The cluster of each point with shape (n,); none is empty."""
-    centres = y[torch.linspace(0, len(y) - 1, count).long()]
+    centres = y[_seeds(y, count)]
     nearest = torch.zeros(len(y), dtype=torch.long)
     for _ in range(_ROUNDS):
         nearest = torch.cdist(y, centres).argmin(1)

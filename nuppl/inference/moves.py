@@ -19,6 +19,7 @@ from nuppl.inference.mixture import StudentMixture, fit_mixture
 from nuppl.inference.target import Target
 from nuppl.language.precision import seeded
 from nuppl.language.simulation import tile_seed
+from nuppl.results.checkpoints import State
 
 __all__ = ["LENGTH", "Mover"]
 
@@ -60,6 +61,15 @@ class Mover:
     trajectories: int = 0
     evaluations: int = 0
     acceptance: float = 1.0
+
+    def state(self) -> State:
+        """For a checkpoint: what moves have changed."""
+        return {name: getattr(self, name) for name in ("step", "trajectories", "evaluations", "acceptance")}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def move(self, points: Points, metric: Metric, beta: float, groups: Tensor | None = None) -> Points:
         """Moves until the points have forgotten where they were.

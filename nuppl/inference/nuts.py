@@ -13,7 +13,7 @@ from torch import Tensor
 from nuppl.errors import InputError
 from nuppl.inference.guides import standard_normals
 from nuppl.inference.laplace import laplace_guide
-from nuppl.inference.recorder import collect
+from nuppl.inference.recorder import Recorder
 from nuppl.inference.registry import resolved
 from nuppl.inference.settings import Settings
 from nuppl.language.density import Whitened
@@ -21,6 +21,7 @@ from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision, seeded
 from nuppl.language.program import Program
 from nuppl.language.simulation import tile_seed
+from nuppl.results.checkpoints import Checkpoints, State
 from nuppl.results.draws import Draws
 from nuppl.typing import Progress, silent
 
@@ -34,22 +35,25 @@ def nuts(program: Program, settings: Settings, progress: Progress = silent) -> D
     """Chains of Pyro's NUTS, one after the other."""
     settings = resolved("nuts", settings)
     whitened = Whitened(program)
-    starts, missed = _starts(whitened, settings)
-    chains = [_chain(whitened, start, number, settings, progress) for number, start in enumerate(starts)]
-    u = torch.stack([chain for chain, _ in chains])
-    diverging = torch.stack([flags for _, flags in chains])
-    with torch.no_grad():
-        density = torch.stack([whitened.log_prob(chain) for chain in u])
-    said = {"warmup": settings.warmup, "modes_missed": missed}
-    return collect(whitened, settings, u, {"lp": density, "diverging": diverging}, said, "nuts")
+    store = Checkpoints(settings.scratch)
+    starts = store.once("starts", lambda: _starts(whitened, settings))
+    kept = store.load("chains")
+    recorder = Recorder(whitened, settings.chains, settings.draws, settings, kept)
+    for number in range(0 if kept is None else kept["chains"], settings.chains):
+        u, diverging = _chain(whitened, starts["points"][number], number, settings, progress)
+        with torch.no_grad():
+            density = whitened.log_prob(u)
+        recorder.append(u[None], {"lp": density[None], "diverging": diverging[None]}, number)
+        store.save("chains", {**recorder.state(), "chains": number + 1})
+    return recorder.finish({"warmup": settings.warmup, "modes_missed": starts["missed"]}, "nuts")
 
 
-def _starts(whitened: Whitened, settings: Settings) -> tuple[Tensor, int]:
-    """Where the chains start, and how many modes they leave out."""
+def _starts(whitened: Whitened, settings: Settings) -> State:
+    """Where the chains start, `points` with shape (chain, D), and how many modes they leave out, `missed`."""
     missed = 0
     noise = standard_normals(settings.chains, whitened.dim, settings.seed, _STREAM)
     try:
-        guide = laplace_guide(whitened)
+        guide = laplace_guide(whitened, settings.scratch)
         noise, missed = guide.loc + 2.0 * noise @ guide.scale_tril.T, guide.missed
     except InputError:
         pass
@@ -57,7 +61,7 @@ def _starts(whitened: Whitened, settings: Settings) -> tuple[Tensor, int]:
         usable = whitened.log_prob(noise).isfinite()
     if not bool(usable.all()):
         raise InputError(explain_no_density(whitened.program))
-    return noise, missed
+    return {"points": noise, "missed": missed}
 
 
 def _chain(

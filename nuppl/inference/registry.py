@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from nuppl.errors import unknown
+from nuppl.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from nuppl.inference.settings import Settings
@@ -69,5 +69,12 @@ def engine(name: str) -> Callable[[Program, Settings, Progress], Draws]:
 
 
 def resolved(name: str, settings: Settings) -> Settings:
-    """The settings with the engine's own numbers where none were given."""
-    return settings.filled(**ENGINES[name].own)
+    """The settings with the engine's own numbers where none were given.
+
+    Raises:
+        InputError: numbers that the engine cannot work with.
+    """
+    found = settings.filled(**ENGINES[name].own)
+    if name == "smc" and found.chains < 2:
+        raise InputError(f"chains: smc expected at least 2 islands, whose spread is its error, got {found.chains}")
+    return found

@@ -14,7 +14,7 @@ OWN = ("chains", "draws", "warmup")
 """Settings of which every engine has a number of its own."""
 
 
-GUIDES = ("laplace", "prior", "svi")
+GUIDES = ("laplace", "prior", "svi", "tempered")
 """Guides whose draws `importance` weights."""
 
 
@@ -28,10 +28,12 @@ class Settings:
         draws: kept per chain; 0 is the engine's own number.
         warmup: adaptation steps per chain (hmc, nuts), optimisation steps (svi); 0 is the engine's own number.
         proposals: guide draws per chain (importance).
-        particles: per island (smc).
-        guide: whose draws are weighted (importance): laplace, svi or prior.
+        particles: per island (smc, and the guide tempered).
+        guide: whose draws are weighted (importance): laplace, which finds structure and modes by itself; tempered, a
+            population brought there from the prior; svi; prior.
         marginalize: what to integrate in closed form (smc, hmc): "auto", "none", or names of sites with commas.
-        scratch: a folder for draws that do not fit in memory; the system's where None.
+        scratch: a folder for draws and checkpoints, with which an interrupted engine goes on; nothing is kept where
+            None.
     """
 
     seed: int = 0

@@ -61,7 +61,7 @@ def marginalize(
             and variance are not known.
     """
     whitened = Whitened(program)
-    return _marginal(whitened, sites, seed, progress)
+    return _marginal(whitened, sites, Settings(seed=seed), progress)
 
 
 def target_of(whitened: Whitened, settings: Settings, progress: Progress = silent) -> Target:
@@ -69,11 +69,11 @@ def target_of(whitened: Whitened, settings: Settings, progress: Progress = silen
     if settings.marginalize == "none":
         return Direct(whitened)
     if settings.marginalize != "auto":
-        return _marginal(whitened, settings.marginalize.split(","), settings.seed, progress)
+        return _marginal(whitened, settings.marginalize.split(","), settings, progress)
     if whitened.dim < _WORTH:
         return Direct(whitened)
     try:
-        return _marginal(whitened, None, settings.seed, progress)
+        return _marginal(whitened, None, settings, progress)
     except InputError:
         # No mode, no known variance, nothing linear: then there is no structure to use.
         return Direct(whitened)
@@ -94,10 +94,10 @@ def eased(target: Target) -> Target:
     return Recast(target, columns, target.nuisance.loc[chosen], factor)
 
 
-def _marginal(whitened: Whitened, sites: Sequence[str] | None, seed: int, progress: Progress) -> Marginal:
+def _marginal(whitened: Whitened, sites: Sequence[str] | None, settings: Settings, progress: Progress) -> Marginal:
     objective = whitened_objective(whitened)
     columns = None if sites is None else _columns(whitened, sites)
-    loc, missed = main_mode(whitened, objective, progress)
+    loc, missed = main_mode(whitened, objective, settings.scratch, progress)
     precision = objective.curvature(loc)
     covariance = torch.linalg.inv(precision)
     outer = _outer(whitened, objective, loc, precision) if columns is None else columns
@@ -107,8 +107,8 @@ def _marginal(whitened: Whitened, sites: Sequence[str] | None, seed: int, progre
     first = replace(around(whitened, objective, loc, outer, covariance.diagonal().sqrt()), missed=missed)
     progress(2, 3, "response")
     if not len(first.linear.moving):
-        return first.measured(loc[None, outer], seed, _STREAM)
-    return _centred(first, objective, covariance, seed)
+        return first.measured(loc[None, outer], settings.seed, _STREAM)
+    return _centred(first, objective, covariance, settings.seed)
 
 
 def _columns(whitened: Whitened, sites: Sequence[str]) -> list[int]:

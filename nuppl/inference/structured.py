@@ -17,17 +17,24 @@ from nuppl.inference.adapt import adapt
 from nuppl.inference.guides import TAILED, GaussianGuide, Guide, TailedGuide
 from nuppl.inference.laplace import laplace_guides
 from nuppl.inference.marginal import Marginal
-from nuppl.inference.mixture import StudentMixture
+from nuppl.inference.metric import from_particles
+from nuppl.inference.mixture import StudentMixture, fit_mixture
+from nuppl.inference.moves import Mover
 from nuppl.inference.settings import Settings
-from nuppl.inference.structure import target_of
-from nuppl.inference.target import Direct, Target
+from nuppl.inference.structure import eased, target_of
+from nuppl.inference.target import Direct, Recast, Target
+from nuppl.inference.temper import population_state, restored, temper
 from nuppl.language.density import Whitened
 from nuppl.optimize.objective import whitened_objective
+from nuppl.results.checkpoints import Checkpoints
 from nuppl.typing import Progress, silent
 
-__all__ = ["MarginalGuide", "adapted", "structured_guide", "tailed"]
+__all__ = ["MarginalGuide", "adapted", "structured_guide", "tailed", "tempered_guide"]
 
-_STREAM, _INNER = 8 << 24, 9 << 24
+_STREAM, _INNER, _MOVE_STREAM = 8 << 24, 9 << 24, 15 << 24
+
+_ISLANDS, _ROUNDS = 16, 5
+"""Populations that are tempered for a guide, and rounds of moves from which it learns."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +43,7 @@ class MarginalGuide:
 
     outer: Guide
     marginal: Marginal
-
-    @property
-    def missed(self) -> int:
-        """Modes that were seen and that the guide does not cover."""
-        return self.marginal.missed
+    missed: int = 0
 
     def sample(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
         """n draws of all latents and their log density."""
@@ -52,14 +55,46 @@ class MarginalGuide:
 def structured_guide(whitened: Whitened, settings: Settings, progress: Progress = silent) -> Guide:
     """The best guide that needs no training."""
     target = target_of(whitened, settings, progress)
+    if isinstance(target, Marginal) and target.missed and target.dim <= TAILED:
+        return _tempered(target, settings, progress)
     if isinstance(target, Marginal):
-        return MarginalGuide(TailedGuide.everywhere(adapted(target, settings.seed)), target)
-    gaussians = laplace_guides(whitened, progress)
+        return MarginalGuide(TailedGuide.everywhere(adapted(target, settings.seed)), target, target.missed)
+    gaussians = laplace_guides(whitened, settings.scratch, progress)
     if len(gaussians) > 1:
         return mixture(Direct(whitened), gaussians)
     if whitened.dim > TAILED:
         return tailed(whitened, gaussians[0])
     return TailedGuide.everywhere(adapt(Direct(whitened).log_prob, gaussians[0], settings.seed, _STREAM))
+
+
+def tempered_guide(whitened: Whitened, settings: Settings, progress: Progress = silent) -> Guide:
+    """A mixture that stands where particles do that were tempered from the prior; covers all modes in few dimensions."""
+    return _tempered(target_of(whitened, settings, progress), settings, progress)
+
+
+def _tempered(target: Target, settings: Settings, progress: Progress) -> Guide:
+    x = _particles(eased(target), settings, progress)
+    guide = fit_mixture(x)
+    return MarginalGuide(guide, target) if isinstance(target, Marginal) else guide
+
+
+def _particles(target: Target, settings: Settings, progress: Progress) -> Tensor:
+    """Rounds of particles at beta = 1, one after the other, with shape (n, d)."""
+    store = Checkpoints(settings.scratch)
+    mover = Mover(target, settings.seed, _MOVE_STREAM, target.dim**-0.25)
+    kept = store.load("rounds")
+    population = temper(target, _ISLANDS, settings.particles, mover, store, progress)
+    rounds = [population.points.x]
+    if kept is not None:
+        population, rounds = restored(kept, mover), kept["rounds"]
+    while len(rounds) < _ROUNDS:
+        metric = from_particles(population.points.x)
+        population.points = mover.move(population.points, metric, 1.0, population.groups)
+        rounds.append(population.points.x)
+        progress(len(rounds), _ROUNDS, "rounds")
+        store.save("rounds", {**population_state(population, mover), "rounds": rounds})
+    x = torch.cat(rounds)
+    return target.original(x) if isinstance(target, Recast) else x
 
 
 def mixture(target: Target, gaussians: list[GaussianGuide]) -> StudentMixture:

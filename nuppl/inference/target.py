@@ -104,19 +104,20 @@ class Recast:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density."""
-        return self.target.log_prob(self._own(x)) + self._log_volume
+        return self.target.log_prob(self.original(x)) + self._log_volume
 
     def forces(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log density and gradient."""
-        log_p, force = self.target.forces(self._own(x))
+        log_p, force = self.target.forces(self.original(x))
         force = force.index_copy(1, self.columns, force[:, self.columns] @ self.factor)
         return log_p + self._log_volume, force
 
     def complete(self, x: Tensor, log_p: Tensor, seed: int, stream: int) -> tuple[Tensor, Tensor]:
         """Latents and log weights."""
-        return self.target.complete(self._own(x), log_p - self._log_volume, seed, stream)
+        return self.target.complete(self.original(x), log_p - self._log_volume, seed, stream)
 
-    def _own(self, x: Tensor) -> Tensor:
+    def original(self, x: Tensor) -> Tensor:
+        """The points in the target's own coordinates."""
         return x.index_copy(1, self.columns, self.loc + x[:, self.columns] @ self.factor.T)
 
     @property

@@ -26,6 +26,7 @@ class Model:
         reference: the point that spectra are compared with in reports, such as no oscillation.
         panels: groups of plate entries that reports add up into one spectrum, such as near and far detectors.
         starts: points from which fits start as well, for minima that an author knows of.
+        sources: where the data come from, as citations; reports show them, "doi:..." and "arXiv:..." as links.
         options: keyword arguments of the function, with their defaults.
     """
 
@@ -36,6 +37,7 @@ class Model:
         reference: Mapping[str, float] | None = None,
         panels: Mapping[str, Sequence[str]] | None = None,
         starts: Sequence[Mapping[str, float]] = (),
+        sources: Sequence[str] = (),
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -45,6 +47,7 @@ class Model:
         self.reference = dict(reference or {})
         self.panels = {name: tuple(members) for name, members in (panels or {}).items()}
         self.starts = tuple(dict(start) for start in starts)
+        self.sources: tuple[str, ...] = (sources,) if isinstance(sources, str) else tuple(map(str, sources))
         self.options = _options(function)
 
     def __call__(self, **options: Any) -> Any:
@@ -90,6 +93,12 @@ class Model:
         line = f", line {frames[-1].lineno}" if frames else ""
         return f"{file}{line}: {type(error).__name__}: {error}"
 
+    def place(self, error: BaseException) -> str:
+        """`file.py, line 12: `, the last line of the model's file that an error passed through; "" if there is none."""
+        file = inspect.getsourcefile(inspect.unwrap(self.function))
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        return f"{file}, line {lines[-1]}: " if lines else ""
+
     def _option(self, name: str, value: Any) -> Any:
         if name not in self.options:
             raise unknown("option", name, self.options)
@@ -131,6 +140,7 @@ def model(
     reference: Mapping[str, float] | None = None,
     panels: Mapping[str, Sequence[str]] | None = None,
     starts: Sequence[Mapping[str, float]] = (),
+    sources: Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Model]: ...
 
 
@@ -142,6 +152,7 @@ def model(
     reference: Mapping[str, float] | None = None,
     panels: Mapping[str, Sequence[str]] | None = None,
     starts: Sequence[Mapping[str, float]] = (),
+    sources: Sequence[str] = (),
 ) -> Model | Callable[[Callable[..., Any]], Model]:
     """Declare a function to be a model; the keywords are the attributes of `Model`.
 
@@ -156,4 +167,4 @@ def model(
     """
     if function is not None:
         return Model(function)
-    return lambda declared: Model(declared, interest, reference, panels, starts)
+    return lambda declared: Model(declared, interest, reference, panels, starts, sources)

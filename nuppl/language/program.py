@@ -80,6 +80,8 @@ class Program:
     def _survey(self, fixed: Mapping[str, Any], data: Mapping[str, Any], outside: bool) -> dict[str, Site]:
         try:
             return survey(self.function, fixed, data, outside)
+        except InputError as error:
+            raise type(error)(self.model.place(error) + str(error)) from error
         except NupplError:
             raise
         except Exception as error:

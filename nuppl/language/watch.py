@@ -79,7 +79,8 @@ def describe_error(error: BaseException) -> str:
     frames = [f for f in traceback.extract_tb(origin.__traceback__) if not _is_foreign(f.filename)]
     line = f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""
     if isinstance(origin, NupplError):
-        return f"{line}{origin}"
+        # The program names the line itself where it stopped at its nominal point.
+        return str(origin) if line and str(origin).startswith(line) else f"{line}{origin}"
     # Pyro appends a table of shapes to the messages of its own errors; ours is clearer.
     text = str(origin).split("Trace Shapes:")[0].strip()
     return f"{line}{type(origin).__name__}: {text}"

@@ -18,7 +18,7 @@ from nuppl.optimize.objective import Objective
 from nuppl.optimize.profile import crossing
 from nuppl.typing import Progress
 
-__all__ = ["Estimate", "Fit", "conclude"]
+__all__ = ["Estimate", "Fit", "conclude", "inverse_hessian", "slopes"]
 
 _POOR = 1e-3
 """A p-value below which a fit is not to be trusted."""
@@ -88,7 +88,7 @@ def conclude(
 ) -> Fit:
     """The result of a fit from its minima, the lowest first; starts again where MINOS sees a lower one."""
     best = minima[0]
-    covariance, warnings = _covariance(objective, best)
+    covariance, warnings = inverse_hessian(objective, best)
     columns = natural.layout.columns(program.interest)
     ends, better = {}, None
     for number, column in enumerate(columns if minos and bool(covariance.isfinite().all()) else []):
@@ -130,8 +130,8 @@ def _freedom(program: Program) -> int:
     return entries - sum(site.size for site in program.latents.values() if site.kind == "parameter")
 
 
-def _covariance(objective: Objective, best: Minimum) -> tuple[Tensor, list[str]]:
-    """Inverse Hessian; zero rows for coordinates at a bound."""
+def inverse_hessian(objective: Objective, best: Minimum) -> tuple[Tensor, list[str]]:
+    """Inverse Hessian with shape (D, D), zero rows for coordinates at a bound, and what a reader must know of it."""
     hessian, free = objective.hessian(best.point), ~best.at_bound
     covariance = torch.zeros_like(hessian)
     factor, failed = torch.linalg.cholesky_ex(hessian[free][:, free])
@@ -169,14 +169,12 @@ def _estimates(
     names = natural.layout.names()
     first = natural.layout.columns(program.interest)
     order = first + [column for column in range(natural.dim) if column not in set(first)]
-    slopes = _slopes(natural, best.point)
+    slope = slopes(natural, best.point)
     sites = {c: program.latents[n] for n, b in natural.layout.blocks.items() for c in range(b.start, b.stop)}
     return {
         names[column]: Estimate(
             value=_to_natural(natural, column, float(best.point[column])),
-            error=math.nan
-            if bool(best.at_bound[column])
-            else float(covariance[column, column].sqrt() * slopes[column]),
+            error=math.nan if bool(best.at_bound[column]) else float(covariance[column, column].sqrt() * slope[column]),
             lower=_to_natural(natural, column, ends[column][0]) if column in ends else math.nan,
             upper=_to_natural(natural, column, ends[column][1]) if column in ends else math.nan,
             unit=sites[column].unit,
@@ -191,12 +189,12 @@ def _to_natural(natural: Natural, column: int, z: float) -> float:
     return math.exp(linear) if bool(natural.log[column]) else linear
 
 
-def _slopes(natural: Natural, point: Tensor) -> Tensor:
+def slopes(natural: Natural, point: Tensor) -> Tensor:
     """d value / d z with shape (D,)."""
     linear = natural.loc + natural.scale * point
     return natural.scale * torch.where(natural.log, linear.exp(), 1.0)
 
 
 def _natural_covariance(natural: Natural, best: Minimum, covariance: Tensor, columns: list[int]) -> Tensor:
-    slopes = _slopes(natural, best.point)[columns]
-    return covariance[columns][:, columns] * slopes[:, None] * slopes[None]
+    slope = slopes(natural, best.point)[columns]
+    return covariance[columns][:, columns] * slope[:, None] * slope[None]

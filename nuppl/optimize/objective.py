@@ -83,11 +83,15 @@ class Objective:
         full = torch.cat(rows)
         return 0.5 * (full + full.T)
 
-    def _hessian_rows(self, point: Tensor, rows: Tensor) -> Tensor:
-        leaf = point.detach().repeat(len(rows), 1).requires_grad_()
+    def product(self, point: Tensor, vectors: Tensor) -> Tensor:
+        """The exact Hessian times each of some vectors, both with shape (n, D)."""
+        leaf = point.detach().expand_as(vectors).clone().requires_grad_()
         (gradient,) = torch.autograd.grad(self.value(leaf).sum(), leaf, create_graph=True)
-        (row,) = torch.autograd.grad(gradient.gather(1, rows[:, None]).sum(), leaf)
-        return row
+        (product,) = torch.autograd.grad((gradient * vectors).sum(), leaf)
+        return product
+
+    def _hessian_rows(self, point: Tensor, rows: Tensor) -> Tensor:
+        return self.product(point, torch.eye(self.dim, dtype=point.dtype)[rows])
 
 
 def natural_objective(natural: Natural) -> Objective:

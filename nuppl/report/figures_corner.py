@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,17 +13,13 @@ from numpy.typing import NDArray
 
 from nuppl.report.canvas import BLUE, GREY, INK, ORANGE, Picture, figure, picture, tidy
 from nuppl.report.density import contour_levels, density_1d, density_2d
-from nuppl.report.labels import axis_label, literal
-from nuppl.results.arrays import entries, thin
+from nuppl.report.interest import Number, numbers
 
 __all__ = ["corner"]
 
 MASSES = (0.95, 0.90, 0.68)
 SHADES = ("#dbe8f4", "#a9cbe8", "#5f9fd3")
-MOST = 8
-"""More parameters than this cannot be read on one page."""
-SHOWN = 100_000
-"""Draws in the picture: more could not be told apart."""
+GRID = 257
 
 
 @dataclass(frozen=True)
@@ -40,8 +34,7 @@ class Column:
 
 def corner(groups: Mapping[str, xr.Dataset], interest: Sequence[str]) -> Picture | None:
     """The corner plot of the first eight numbers of interest, or None where there is none."""
-    found = (column for name in interest if name in groups["posterior"] for column in _columns(groups, name))
-    columns = list(islice(found, MOST))
+    columns = [_column(number) for number in numbers(groups, interest)]
     if not columns:
         return None
     n = len(columns)
@@ -65,31 +58,12 @@ def corner(groups: Mapping[str, xr.Dataset], interest: Sequence[str]) -> Picture
     return picture(drawn, "Parameters of interest", caption)
 
 
-def _columns(groups: Mapping[str, xr.Dataset], name: str) -> Iterator[Column]:
-    posterior = groups["posterior"][name]
-    attrs: dict[str, Any] = dict(posterior.attrs)
-    for place, values in entries(thin(posterior, SHOWN)):
-        power = _power(values)
-        scale = f"$10^{{{power}}}$" if power else ""
-        ticks = [posterior.coords[d].values[i] for d, i in zip(posterior.dims[2:], place, strict=True)]
-        label = axis_label(name, attrs, scale)
-        label += f"\n{', '.join(map(literal, ticks))}" if ticks else ""
-        bounds = (attrs.get("lower", -math.inf) / 10.0**power, attrs.get("upper", math.inf) / 10.0**power)
-        yield Column(values.ravel() / 10.0**power, bounds, label, None if place else _prior(groups, name, power))
-
-
-def _power(values: NDArray[np.float64]) -> int:
-    size = float(np.abs(values).max())
-    power = math.floor(math.log10(size)) if size > 0.0 else 0
-    return 0 if -2 <= power < 4 else power
-
-
-def _prior(groups: Mapping[str, xr.Dataset], name: str, power: int) -> Any:
-    constants = groups.get("constant_data", xr.Dataset())
-    if f"{name}_prior" not in constants:
-        return None
-    density = constants[f"{name}_prior"]
-    return density.coords[f"{name}_grid"].values / 10.0**power, density.values * 10.0**power
+def _column(number: Number) -> Column:
+    low, high = number.shown(np.maximum(number.bounds, 0.0 if number.is_log else -np.inf))
+    column = Column(number.shown(number.values), (float(low), float(high)), number.axis, None)
+    grid = np.linspace(*_range(column), GRID)
+    density = number.prior_density(grid)
+    return column if density is None else replace(column, prior=(grid, density))
 
 
 def _marginal(axes: Any, column: Column) -> None:
@@ -131,7 +105,7 @@ def _decorate(axes: Any, columns: list[Column]) -> None:
     for i in range(n):
         for j in range(i + 1):
             cell = axes[i, j]
-            cell.xaxis.set_major_locator(MaxNLocator(4, prune="both") if n > 1 else MaxNLocator(7))
+            cell.xaxis.set_major_locator(MaxNLocator(5, prune="both") if n > 1 else MaxNLocator(7))
             cell.tick_params(colors=INK, labelsize=9)
             if i == n - 1:
                 cell.set_xlabel(columns[j].label)
@@ -139,7 +113,7 @@ def _decorate(axes: Any, columns: list[Column]) -> None:
                 cell.set_xticklabels([])
             if i == j:
                 continue
-            cell.yaxis.set_major_locator(MaxNLocator(4, prune="both"))
+            cell.yaxis.set_major_locator(MaxNLocator(5, prune="both"))
             cell.grid(color=GREY, alpha=0.15)
             if j == 0:
                 cell.set_ylabel(columns[i].label)

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nuppl.report.canvas import BAND, BLUE, GREY, INK, LIGHT, Picture, figure, picture, tidy
-from nuppl.report.labels import axis_name, literal, plain, tex_label
+from nuppl.report.labels import axis_name, coordinates, literal, plain, tex_label
 from nuppl.results.arrays import entries
 
 __all__ = ["pulls"]
@@ -23,7 +23,8 @@ __all__ = ["pulls"]
 Array = NDArray[np.float64]
 LISTED = 60
 """A site with more entries is drawn as a band over its coordinate."""
-PER_COLUMN, COLUMNS = 40, 2
+PER_COLUMN, COLUMNS = 24, 2
+"""A page of fifty labels: matplotlib remembers no more than that many, and reading LaTeX is what takes the time."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class Pulls:
 
 
 def pulls(groups: Mapping[str, xr.Dataset]) -> list[Picture]:
-    """The listed pulls, forty a column, then one figure for each long vector."""
+    """The listed pulls, 24 a column, then one figure for each long vector."""
     sites = list(_sites(groups))
     listed = [row for site in sites if len(site.entries) <= LISTED for row in _rows(site)]
     pages = [listed[i : i + PER_COLUMN * COLUMNS] for i in range(0, len(listed), PER_COLUMN * COLUMNS)]
-    return [_list(page) for page in pages] + [_band(site) for site in sites if len(site.entries) > LISTED]
+    titles = ["Pulls"] if len(pages) == 1 else [f"Pulls, {i + 1} of {len(pages)}" for i in range(len(pages))]
+    drawn = [_list(page, title) for page, title in zip(pages, titles, strict=False)]
+    return drawn + [_band(site) for site in sites if len(site.entries) > LISTED]
 
 
 def _sites(groups: Mapping[str, xr.Dataset]) -> Iterator[Pulls]:
@@ -54,19 +57,8 @@ def _sites(groups: Mapping[str, xr.Dataset]) -> Iterator[Pulls]:
             continue
         center, sigma = (np.ravel(constants[f"{name}_{part}"].values) for part in ("center", "sigma"))
         mean, sd = np.array([(values.mean(), values.std()) for _, values in entries(draws)]).T
-        names = [_coordinates(draws, entry) for entry in np.ndindex(draws.shape[2:])]
+        names = [", ".join(coordinates(draws, entry)) for entry in np.ndindex(draws.shape[2:])]
         yield Pulls(name, tex_label(name, draws.attrs), names, (mean - center) / sigma, sd / sigma, draws)
-
-
-def _coordinates(draws: xr.DataArray, entry: tuple[int, ...]) -> str:
-    return ", ".join(
-        _shown(draws.coords[dim].values[i]) if dim in draws.coords else str(i)
-        for dim, i in zip(draws.dims[2:], entry, strict=True)
-    )
-
-
-def _shown(coordinate: Any) -> str:
-    return f"{coordinate:g}" if isinstance(coordinate, float) else str(coordinate)
 
 
 Row = tuple[str, float, float]
@@ -77,7 +69,7 @@ def _rows(site: Pulls) -> Iterator[Row]:
         yield (f"{site.label}  {literal(entry)}" if entry else site.label), float(mean), float(sd)
 
 
-def _list(rows: list[Row]) -> Picture:
+def _list(rows: list[Row], title: str) -> Picture:
     columns = 1 if len(rows) <= 24 else COLUMNS
     length = -(-len(rows) // columns)
     drawn = figure(6.8 if columns == 1 else 10.5, 1.0 + 0.22 * length)
@@ -85,7 +77,7 @@ def _list(rows: list[Row]) -> Picture:
     for i, cell in enumerate(axes):
         _column(cell, rows[i * length : (i + 1) * length], length)
     caption = "Posterior mean and standard deviation of each pull; the band is its constraint before the data, ±1."
-    return picture(drawn, "Pulls", caption)
+    return picture(drawn, title, caption)
 
 
 def _column(axes: Any, rows: list[Row], length: int) -> None:

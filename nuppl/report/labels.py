@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 from matplotlib.mathtext import MathTextParser
 
-__all__ = ["axis_label", "axis_name", "html_label", "html_unit", "literal", "plain", "tex_label"]
+__all__ = ["axis_label", "axis_name", "coordinates", "html_label", "html_unit", "literal", "plain", "tex_label"]
 
 _NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
@@ -30,6 +30,18 @@ def axis_name(coordinate: xr.DataArray) -> str:
     """The label of an axis along a coordinate: `prompt energy [MeV]`."""
     unit = coordinate.attrs.get("unit", "")
     return plain(str(coordinate.name)) + (f" [{unit}]" if unit else "")
+
+
+def coordinates(draws: xr.DataArray, place: tuple[int, ...]) -> tuple[str, ...]:
+    """The coordinates of one entry of draws (chain, draw, ...); its numbers where it has none."""
+    return tuple(_coordinate(draws, dim, i) for dim, i in zip(draws.dims[2:], place, strict=True))
+
+
+def _coordinate(draws: xr.DataArray, dim: Any, i: int) -> str:
+    if dim not in draws.coords:
+        return str(i)
+    value = draws.coords[dim].values[i]
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def tex_label(name: str, attrs: Mapping[str, Any]) -> str:

@@ -11,17 +11,14 @@ from typing import Any
 import xarray as xr
 from jinja2 import Environment, StrictUndefined
 
-from nuppl.diagnostics.verdict import Verdict, judge
-from nuppl.report.canvas import Picture, style
-from nuppl.report.figures_corner import corner
-from nuppl.report.figures_pulls import pulls
-from nuppl.report.figures_spectra import spectra
+from nuppl.diagnostics.verdict import Verdict
+from nuppl.report.contents import Contents, gather
 from nuppl.report.tables import data_rows, nuisance_rows, parameter_row, pretty
-from nuppl.results.metadata import metadata
+from nuppl.report.tables_checks import citation, left_out_table, shift_table
 from nuppl.results.numbers import format_number
-from nuppl.results.summary import Summary, summarize_result
+from nuppl.results.summary import Summary
 
-__all__ = ["render"]
+__all__ = ["filled", "interest_rows", "render", "resource", "write_page"]
 
 
 def render(
@@ -43,47 +40,53 @@ def render(
     Raises:
         InputError: a result without a posterior.
     """
-    said = metadata(groups)
-    if rows is None and "posterior" in groups:
-        rows = summarize_result(groups)
-    verdict = verdict or judge(groups, rows)
-    text = _template().render(
-        css=_resource("report.css"),
+    return write_page(gather(groups, verdict, rows), path, command)
+
+
+def write_page(contents: Contents, path: str | Path, command: str = "") -> Path:
+    """Write what `gather` found as a page."""
+    text = filled(
+        "report.html.j2",
+        css=resource("report.css"),
         command=command,
-        said=said,
-        verdict=verdict,
-        checks=[_check(check) for check in verdict.checks],
-        pictures=_pictures(groups, said),
-        facts=_facts(groups, said),
-        **_tables(groups, said, rows or ()),
+        said=contents.said,
+        sources=[citation(source) for source in contents.said["sources"]],
+        verdict=contents.verdict,
+        checks=[_check(check) for check in contents.verdict.checks],
+        pictures=contents.pictures,
+        facts=_facts(contents.groups, contents.said),
+        shifts=[shift_table(number, rows) for number, rows in contents.shifts],
+        unweighted=contents.unweighted,
+        left_out=[left_out_table(site) for site in contents.left_out],
+        **_tables(contents),
     )
     return _write(Path(path), text)
 
 
-def _pictures(groups: Mapping[str, xr.Dataset], said: Mapping[str, Any]) -> dict[str, list[Picture]]:
-    with style():
-        shown = corner(groups, said["interest"])
-        return {
-            "corner": [shown] if shown else [],
-            "spectra": spectra(groups, said["panels"], said["reference"]),
-            "pulls": pulls(groups),
-        }
-
-
-def _tables(
-    groups: Mapping[str, xr.Dataset], said: Mapping[str, Any], rows: Sequence[Summary]
-) -> dict[str, list[dict[str, str]]]:
+def interest_rows(groups: Mapping[str, xr.Dataset], said: Mapping[str, Any], rows: Sequence[Summary]) -> Any:
+    """The table of the interest."""
     posterior = groups["posterior"]
-    interest = [row for row in rows if row.site in said["interest"]]
+    return [parameter_row(row, posterior[row.site].attrs) for row in rows if row.site in said["interest"]]
+
+
+def _tables(contents: Contents) -> dict[str, list[dict[str, str]]]:
+    groups, interest = contents.groups, contents.said["interest"]
+    others = [row for row in contents.rows if row.site not in interest]
     return {
-        "interest": [parameter_row(row, posterior[row.site].attrs) for row in interest],
-        "nuisances": nuisance_rows([row for row in rows if row.site not in said["interest"]], posterior),
+        "interest": interest_rows(groups, contents.said, contents.rows),
+        "nuisances": nuisance_rows(others, groups["posterior"]),
         "data": data_rows(groups),
     }
 
 
 def _check(check: Any) -> dict[str, Any]:
-    return {**vars(check), "value": pretty(format_number(check.value, 4))}
+    outcome = "passed" if check.passed else "failed" if check.serious else "caution"
+    return {
+        **vars(check),
+        "value": pretty(format_number(check.value, 4)),
+        "outcome": outcome,
+        "link": check.link if check.anchor else "",
+    }
 
 
 def _facts(groups: Mapping[str, xr.Dataset], said: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
@@ -106,12 +109,14 @@ def _value(value: Any) -> str:
     return format_number(value) if isinstance(value, float) else str(value)
 
 
-def _template() -> Any:
+def filled(template: str, **values: Any) -> str:
+    """A template of this folder with its values filled in, text escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_resource("report.html.j2"))
+    return environment.from_string(resource(template)).render(**values)
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """A text file of this folder."""
     return files("nuppl.report").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -11,11 +11,13 @@ import importlib.metadata
 import inspect
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 
@@ -24,10 +26,9 @@ from nuppl.errors import InputError
 from nuppl.language.program import Program
 from nuppl.language.table import Site
 
-__all__ = ["describe_file", "describe_site", "metadata", "sha256", "source_file", "versions"]
+__all__ = ["data_sha256", "describe_file", "describe_site", "metadata", "sha256", "source_file", "versions"]
 
-LISTS, MAPPINGS = ("interest", "notes"), ("versions", "options", "fixed", "reference", "panels", "attrs")
-TEXTS = ("created_at", "engine", "model", "model_file", "model_sha256", "docstring")
+TEXTS = ("created_at", "engine", "model", "model_file", "model_sha256", "docstring", "file_docstring")
 
 
 def describe_file(
@@ -35,6 +36,7 @@ def describe_file(
 ) -> dict[str, str | int]:
     """The attributes of a result file, ready to be written."""
     model, file = program.model, source_file(program)
+    of_file = inspect.getdoc(inspect.getmodule(model.function)) or ""
     stored: dict[str, Any] = {
         "versions": versions(),
         "interest": list(program.interest),
@@ -42,6 +44,7 @@ def describe_file(
         "fixed": {name: value.reshape(program.sites[name].shape).tolist() for name, value in program.fixed.items()},
         "reference": model.reference,
         "panels": model.panels,
+        "sources": list(model.sources),
         "attrs": dict(attrs or {}),
         "notes": list(notes),
     }
@@ -54,7 +57,8 @@ def describe_file(
         "model": model.name,
         "model_file": file.name if file else "",
         "model_sha256": sha256(file) if file else "",
-        "docstring": model.doc or inspect.getdoc(inspect.getmodule(model.function)) or "",
+        "docstring": model.doc or of_file,
+        "file_docstring": of_file if file else "",
         **{name: json.dumps(value, default=str) for name, value in stored.items()},
     }
 
@@ -89,15 +93,13 @@ def metadata(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     Raises:
         InputError: an attribute that is missing or is not what nuppl writes.
     """
-    found: dict[str, Any] = dict(groups["/"].attrs)
-    kinds = {**dict.fromkeys(LISTS, list), **dict.fromkeys(MAPPINGS, dict), **dict.fromkeys(TEXTS, str)}
-    for name, kind in kinds.items():
-        value = found.get(name)
-        if kind is not str:
-            value = _decoded(value)
-        if not isinstance(value, kind):
+    found: dict[str, Any] = {**LATER, **groups["/"].attrs}
+    for name, fits in KINDS.items():
+        value = found.get(name) if name in TEXTS or name == "seed" else _decoded(found.get(name))
+        if not fits(value):
+            shown = repr(found.get(name))
             raise InputError(
-                f"result: expected the attribute {name!r} as nuppl writes it, got {found.get(name)!r}; repeat the run"
+                f"result: expected the attribute {name!r} as nuppl writes it, got {shown[:100]}; repeat the run"
             )
         found[name] = value
     return found
@@ -106,8 +108,53 @@ def metadata(groups: Mapping[str, xr.Dataset]) -> dict[str, Any]:
 def _decoded(value: Any) -> Any:
     try:
         return json.loads(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    # JSON has whole numbers of any length; what does not fit a float64 is none of ours.
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 63)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _mapping_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
+
+
+def _is_attr(name: str, value: Any) -> bool:
+    if name == "islands":
+        return isinstance(value, int) and _is_number(value)
+    return _is_number(value) or (name not in NUMBERS and (value is None or _is_text(value)))
+
+
+NUMBERS = ("effective_draws", "log_evidence", "log_evidence_error", "efficiency", "pareto_k", "seconds")
+"""What an engine says of a run in numbers that are printed."""
+
+LATER = {"sources": "[]", "file_docstring": ""}
+"""Attributes that older files lack, as they would say nothing."""
+
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "interest": _is_list,
+    "notes": _is_list,
+    "sources": _is_list,
+    "versions": _mapping_of(_is_text),
+    "options": _mapping_of(lambda value: True),
+    "fixed": _mapping_of(lambda value: True),
+    "reference": _mapping_of(_is_number),
+    "panels": _mapping_of(_is_list),
+    "attrs": lambda value: isinstance(value, dict) and all(_is_attr(name, each) for name, each in value.items()),
+    "seed": lambda value: isinstance(value, int | np.integer),
+    **dict.fromkeys(TEXTS, _is_text),
+}
+"""What each attribute of a file must be, JSON decoded."""
 
 
 def versions() -> dict[str, str]:
@@ -124,6 +171,14 @@ def source_file(program: Program) -> Path | None:
     except TypeError:
         return None
     return Path(name) if name and Path(name).is_file() else None
+
+
+def data_sha256(program: Program) -> str:
+    """The SHA-256 of all data of a program."""
+    found = hashlib.sha256()
+    for name, value in program.data.items():
+        found.update(name.encode() + value.detach().to(torch.float64).contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def sha256(path: Path) -> str:

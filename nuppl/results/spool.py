@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError, RunFolderError
+from nuppl.results.checkpoints import State
 
 __all__ = ["Spool"]
 
@@ -25,6 +26,8 @@ BUFFER = 1 << 24
 """Bytes that wait in memory: an engine may append a draw at a time, and the disk still sees long stretches."""
 NUMBER = 8
 """Bytes of a float64."""
+
+FILE = "draws.spool"
 
 Name = tuple[str, str]
 """("values", site) or ("stats", name)."""
@@ -43,8 +46,10 @@ class Spool:
     Arguments:
         chains: number of chains.
         draws: the most draws that any chain will have.
-        folder: where the file lies, by default the system's temporary folder (TMPDIR). The file has no name: it is gone
-            with the last tensor that shows it, or with the process, however that ends.
+        folder: where the file lies. It stays there, so that another process can go on with it (`state`); without a
+            folder it lies in the system's temporary one (TMPDIR) and has no name: it is gone with the last tensor that
+            shows it, or with the process, however that ends.
+        state: of the spool that began in that folder.
 
     Raises:
         InputError: no chain or no draw.
@@ -57,20 +62,34 @@ class Spool:
     (torch.Size([2, 3, 4]), [0.0, 1.0, 2.0])
     """
 
-    def __init__(self, chains: int, draws: int, folder: str | Path | None = None) -> None:
+    def __init__(self, chains: int, draws: int, folder: str | Path | None = None, state: State | None = None) -> None:
         if chains < 1 or draws < 1:
             raise InputError(f"spool: expected at least one chain and one draw, got {chains} and {draws}")
         self.chains, self.draws = chains, draws
         self._folder = str(folder or gettempdir())
-        self._filled = [0] * chains
-        self._columns: dict[Name, Column] = {}
+        self._filled = [0] * chains if state is None else list(state["filled"])
+        columns = [] if state is None else state["columns"]
+        self._columns = {(kind, name): Column(offset, tuple(site)) for kind, name, offset, site in columns}
         self._waiting: list[dict[Name, Tensor]] = []
         self._waiting_for: int | None = None
         try:
-            self._file: IO[bytes] = TemporaryFile(dir=self._folder)  # noqa: SIM115
+            self._file = self._opened(folder, state is None)
         except OSError as error:
             raise self._no_room(error) from error
         weakref.finalize(self, self._file.close)
+
+    @staticmethod
+    def _opened(folder: str | Path | None, new: bool) -> IO[bytes]:
+        if folder is None:
+            return TemporaryFile()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return (Path(folder) / FILE).open("w+b" if new else "r+b")
+
+    def state(self) -> State:
+        """What another process needs to go on: what was appended so far is in the file."""
+        self._flush()
+        columns = [[*name, column.offset, list(column.site)] for name, column in self._columns.items()]
+        return {"filled": list(self._filled), "columns": columns}
 
     def append(
         self, values: Mapping[str, Tensor], stats: Mapping[str, Tensor] | None = None, chain: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import netCDF4
 import xarray as xr
 
-from nuppl.errors import InputError
+from nuppl.errors import InputError, RunFolderError
 from nuppl.results.arrays import entries, is_long
+from nuppl.results.seal import check_seal, seal
+from nuppl.results.validation import check_groups, check_sizes
 
 __all__ = ["load", "save"]
 
@@ -26,6 +29,9 @@ def save(groups: Mapping[str, xr.Dataset], path: str | Path) -> Path:
     Arguments:
         groups: by name, "/" with the attributes of the file.
         path: where to; its folder must exist.
+
+    Raises:
+        RunFolderError: the disk is full, or the file may not grow.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -34,7 +40,15 @@ def save(groups: Mapping[str, xr.Dataset], path: str | Path) -> Path:
         for name, group in groups.items():
             if name != "/" and group.variables:
                 _write(partial, name, group)
+        seal(partial)
         os.replace(partial, path)
+    except RuntimeError as error:
+        # The netCDF library does not say why it cannot write.
+        free = shutil.disk_usage(path.parent).free
+        raise RunFolderError(
+            f"result file {str(path)!r}: expected room for it, but it could not be written ({error}); {free} bytes are "
+            "free there: make room, or choose another --out"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
     return path
@@ -71,25 +85,36 @@ def load(path: str | Path) -> dict[str, xr.Dataset]:
     """The groups of a result file, their arrays read when first used.
 
     Raises:
-        InputError: no such file, one that is damaged, or one that nuppl did not write.
+        InputError: no such file, one that is damaged or was changed, or one that nuppl did not write.
     """
     path = Path(path)
     if not path.is_file():
         found = "a folder" if path.is_dir() else "none"
         raise InputError(f"result file {str(path)!r}: expected a netCDF file that nuppl wrote, found {found}")
+    check_seal(path)
     try:
-        groups = dict(xr.open_groups(path, engine="netcdf4"))
-    except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+        check_sizes(path)
+        groups = dict(xr.open_groups(path, engine="netcdf4", decode_times=False))
+    except Exception as error:
+        # A damaged file raises whatever the libraries below trip over.
         raise InputError(
             f"result file {str(path)!r}: expected a netCDF file that nuppl wrote, but it cannot be read ({error}); "
             "it may be truncated: repeat the run"
         ) from error
-    found_groups = {name.lstrip("/") or "/": group for name, group in groups.items()}
-    if found_groups["/"].attrs.get("inference_library") != "nuppl":
+    by_name = {name.lstrip("/") or "/": group for name, group in groups.items()}
+    try:
+        _check(by_name)
+    except InputError as error:
         for group in groups.values():
             group.close()
         raise InputError(
-            f"result file {str(path)!r}: expected a file that nuppl wrote, but its attribute 'inference_library' says "
-            f"{found_groups['/'].attrs.get('inference_library')!r}"
-        )
-    return found_groups
+            f"result file {str(path)!r}: {error}; use a file as nuppl wrote it, or repeat the run"
+        ) from error
+    return by_name
+
+
+def _check(groups: Mapping[str, xr.Dataset]) -> None:
+    library = groups["/"].attrs.get("inference_library")
+    if not isinstance(library, str) or library != "nuppl":
+        raise InputError(f"expected a file that nuppl wrote, but its attribute 'inference_library' says {library!r}")
+    check_groups(groups)

@@ -160,7 +160,7 @@ def test_a_likelihood_that_is_zero_everywhere_is_refused(name):
 
 
 def test_resampling_keeps_proportions():
-    from nuppl.inference.importance import resample
+    from nuppl.inference.weights import resample
 
     weight = torch.tensor([1.0, 2.0, 5.0, 0.0], dtype=torch.float64)
     counts = resample(weight.log(), 800, seed=3).bincount(minlength=4)

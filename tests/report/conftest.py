@@ -19,6 +19,7 @@ LONG = 80
     interest=("sin2_2theta13", "dm2_32"),
     reference={"sin2_2theta13": 0.0},
     panels={"near": NAMES[:4], "far": NAMES[4:]},
+    sources=("A & B <i>Collaboration</i>, doi:10.1000/182", "C., arXiv:2211.14988"),
 )
 def reactor(flux: str = "<HM> & more"):
     """Disappearance in eight detectors, with a <b>hostile</b> docstring."""

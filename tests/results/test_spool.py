@@ -82,9 +82,10 @@ def test_draws_are_views_of_the_file_that_protect_it(drawn):
     torch.testing.assert_close(draws.values["m"], drawn["m"])
 
 
-def test_tensors_outlive_the_spool_and_no_file_outlives_them(drawn, tmp_path):
+def test_tensors_outlive_the_spool_and_no_file_outlives_them(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = open_files()
-    spool = Spool(CHAINS, DRAWS, tmp_path)
+    spool = Spool(CHAINS, DRAWS)
     spool.append(drawn)
     assert list(tmp_path.iterdir()) == [] and open_files() == before + 1
     kept = spool.values()["v"]
@@ -93,6 +94,23 @@ def test_tensors_outlive_the_spool_and_no_file_outlives_them(drawn, tmp_path):
     del kept
     gc.collect()
     assert open_files() == before
+
+
+@pytest.mark.parametrize("n", [0, 1, 17, 40])
+def test_another_process_goes_on_where_a_state_was_taken(drawn, tmp_path, n):
+    spool = Spool(CHAINS, DRAWS, tmp_path)
+    if n:
+        spool.append(rows(drawn, slice(0, n)))
+    state = spool.state()
+    if n < DRAWS:
+        # What came after the state is forgotten.
+        spool.append({name: value.new_zeros(CHAINS, 1, *value.shape[2:]) for name, value in drawn.items()})
+        spool.state()
+    again = Spool(CHAINS, DRAWS, tmp_path, state)
+    if n < DRAWS:
+        again.append(rows(drawn, slice(n, DRAWS)))
+    for name, value in again.values().items():
+        torch.testing.assert_close(value, drawn[name], rtol=0, atol=0)
 
 
 def open_files():
@@ -112,6 +130,7 @@ def test_blocks_that_do_not_fit_are_refused(drawn, tmp_path):
         spool.append({name: value[:1, :1] for name, value in drawn.items()}, chain=3)
     with pytest.raises(InputError, match="at least one chain"):
         Spool(0, 5)
-    with pytest.raises(RunFolderError, match=r"could not be kept in .*nowhere.*No such file"):
-        Spool(1, 1, tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match=r"could not be kept in .*file.*File exists"):
+        Spool(1, 1, tmp_path / "file")
     torch.testing.assert_close(spool.values()["m"], drawn["m"][:, :30])

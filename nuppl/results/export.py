@@ -1,0 +1,99 @@
+"""Results in the formats of other programs: each a set of text files, every one of them written whole.
+
+ArviZ needs no export: it reads the result file itself (`arviz.from_netcdf`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import xarray as xr
+
+from nuppl.errors import InputError, RunFolderError, unknown
+from nuppl.results import export_csv, export_getdist
+
+__all__ = ["FORMATS", "Format", "export", "find"]
+
+Groups = Mapping[str, xr.Dataset]
+Write = Callable[[TextIO], None]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format."""
+
+    summary: str
+    ending: str
+    """Added to the result's name where the user gives none."""
+    files: Callable[[Groups], Iterator[tuple[str, Write]]]
+    """What is written: the end of each file's name, and the function that fills it."""
+    present: Callable[[Path], list[Path]]
+    """The files in that place that an export would replace."""
+
+
+FORMATS = {
+    "getdist": Format("chains, names and ranges of GetDist", "", export_getdist.files, export_getdist.present),
+    "csv": Format("summary with one row per number", ".csv", export_csv.files, export_csv.present),
+}
+
+
+def find(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in FORMATS:
+        raise unknown("format", name, FORMATS)
+    return FORMATS[name]
+
+
+def export(groups: Groups, name: str, target: str | Path, overwrite: bool = False) -> list[Path]:
+    """Write a posterior in another format.
+
+    Arguments:
+        groups: of a result with a posterior.
+        name: of the format.
+        target: path of the file, for GetDist the path that all files begin with; its folder must exist.
+        overwrite: whether files of an earlier export may be replaced.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: an unknown format, a result without posterior, or draws that the format cannot hold.
+        RunFolderError: files that are in the way, or no such folder.
+    """
+    form, target = find(name), Path(target)
+    if "posterior" not in groups:
+        raise InputError(f"export: expected a result with a posterior, got one with {', '.join(sorted(groups))}")
+    if target.is_dir():
+        raise RunFolderError(f"output {str(target)!r}: expected a file, found a folder; name a file in it")
+    if not target.parent.is_dir():
+        raise RunFolderError(f"output {str(target)!r}: expected a folder {str(target.parent)!r}, found none; make it")
+    old = form.present(target)
+    if old and not overwrite:
+        raise RunFolderError(
+            f"output {str(old[0])!r} exists; choose another --out, or replace what an earlier export wrote with "
+            "--overwrite"
+        )
+    partial = {}
+    try:
+        for end, write in form.files(groups):
+            file = target.with_name(target.name + end)
+            partial[file] = file.with_name(f".{file.name}.{os.getpid()}.partial")
+            with partial[file].open("w", encoding="utf-8", newline="\n") as stream:
+                write(stream)
+        for file, complete in partial.items():
+            os.replace(complete, file)
+    finally:
+        for left in partial.values():
+            left.unlink(missing_ok=True)
+    # A chain of an earlier export would be read as if it belonged to this one.
+    for stale in set(old) - set(partial):
+        stale.unlink()
+    return list(partial)

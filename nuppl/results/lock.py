@@ -1,0 +1,69 @@
+"""One process per run: a lock that the system lets go of when its holder ends, however that ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from nuppl.errors import RunFolderError
+
+__all__ = ["Lock"]
+
+FILE = "lock"
+
+
+class Lock:
+    """The lock of a folder, which exists, held from creation to `release`.
+
+    A file that a killed process left says nothing: what counts is whether the system holds its lock.
+
+    Raises:
+        RunFolderError: another process holds it; says which.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / FILE
+        self._stream = self._taken()
+        self._stream.truncate(0)
+        self._stream.write(json.dumps(_holder()))
+        self._stream.flush()
+
+    def _taken(self) -> IO[str]:
+        while True:
+            stream = self.file.open("a+", encoding="utf-8")
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                with stream:
+                    stream.seek(0)
+                    raise RunFolderError(_in_use(self.file.parent, stream.read())) from None
+            # The last holder may have moved the folder away between opening and locking.
+            if self.file.exists() and os.path.samestat(os.fstat(stream.fileno()), self.file.stat()):
+                return stream
+            stream.close()
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+
+    def release(self, folder: Path | None = None) -> None:
+        """Let go, and remove the file from the folder, which may have been renamed."""
+        ((folder or self.file.parent) / FILE).unlink(missing_ok=True)
+        self._stream.close()
+
+
+def _holder() -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"process": os.getpid(), "host": socket.gethostname(), "since": now, "command": " ".join(sys.argv)}
+
+
+def _in_use(folder: Path, said: str) -> str:
+    try:
+        holder = json.loads(said)
+        who = "process {process} on {host} since {since} ({command})".format(**holder)
+    except (ValueError, KeyError, TypeError):
+        who = "another process"
+    return f"output folder {str(folder)!r} is in use by {who}; wait for it, or choose another --out"

@@ -1,0 +1,57 @@
+"""Runs the command line again and again in children that are killed; imports once, so that kills hit the work.
+
+python killed.py SEED KILLS ARGUMENT...    in an empty folder; prints how far each life came
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+
+import torch
+
+# All that a run imports, before it is forked.
+from nuppl.cli.main import _run
+from nuppl.inference.registry import ENGINES, engine
+
+
+def life(arguments: list[str], seconds: float) -> int | None:
+    """The exit code of a child, or None if it was killed."""
+    child = os.fork()
+    if child == 0:
+        os._exit(_run(arguments))
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for name in ENGINES:
+        engine(name)
+    seed, kills, *arguments = sys.argv[1:]
+    started = time.monotonic()
+    whole = life([*arguments, "--out", "whole"], 600.0)
+    duration = time.monotonic() - started
+    moments = random.Random(int(seed))
+    codes = []
+    for _ in range(int(kills)):
+        codes.append(life([*arguments, "--out", "killed", "--resume"], moments.uniform(0.0, 0.5 * duration)))
+        left = [name for _, _, files in os.walk("killed") for name in files if name.endswith(".partial")]
+        assert not left, f"half-written files under the final name: {left}"
+    last = life([*arguments, "--out", "killed", "--resume"], 600.0)
+    print(f"{duration:.2f} s whole; codes {whole} {codes} {last}")
+    sys.exit(0 if last == whole else 1)
+
+
+if __name__ == "__main__":
+    main()
