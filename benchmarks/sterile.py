@@ -60,8 +60,8 @@ def _ours(short: Settings, long: Settings, smc: Settings) -> dict[str, tuple[str
 
 FULL = Plan(
     _ours(
-        Settings(chains=16, proposals=6_000, draws=3_000),
         Settings(chains=16, proposals=16_000, draws=8_000),
+        Settings(chains=16, proposals=32_000, draws=16_000),
         Settings(),
     ),
     Settings(seed=1),

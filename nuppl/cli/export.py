@@ -28,7 +28,8 @@ def export(run: Path, name: str, out: Path | None, overwrite: bool) -> int:
     """Write the posterior of RUN, a run folder or a result file, for another program.
 
     GetDist: PREFIX_1.txt and so on, PREFIX.paramnames and PREFIX.ranges; load them with
-    getdist.loadMCSamples(PREFIX). CSV: one row per number with mean, sd, quantiles and convergence.
+    getdist.loadMCSamples(PREFIX), which wants a folder in it (./chains). CSV: one row per number with mean, sd,
+    quantiles and convergence.
     """
     from nuppl.results.export import export as write
     from nuppl.results.export import find

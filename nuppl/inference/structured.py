@@ -68,7 +68,7 @@ def structured_guide(whitened: Whitened, settings: Settings, progress: Progress 
 
 
 def tempered_guide(whitened: Whitened, settings: Settings, progress: Progress = silent) -> Guide:
-    """A mixture that stands where particles do that were tempered from the prior; covers all modes in few dimensions."""
+    """A mixture that stands where particles do tempered from the prior; in few dimensions it covers all modes."""
     return _tempered(target_of(whitened, settings, progress), settings, progress)
 
 

@@ -216,7 +216,7 @@ def _by_holding(expansion: Expansion, found: list[Group]) -> tuple[Tensor, Tenso
             continue
         response = expansion.response(columns)[chosen]
         share = (response * expansion.covariance[chosen][:, columns]).sum(1)
-        own = torch.tensor([column in columns for column in chosen])
+        own = torch.tensor([column in columns for column in chosen], dtype=torch.bool)
         conventional[:, number] = torch.where(own, torch.nan, share.clamp(min=0.0).sqrt())
         if group.kind == "pull":
             shifts[:, number] = torch.where(own, torch.nan, -response @ point[columns])

@@ -16,7 +16,7 @@ import torch
 import nuppl
 from nuppl.errors import InputError
 from nuppl.inference.registry import ENGINES, engine
-from nuppl.inference.settings import Settings
+from nuppl.inference.settings import GUIDES, Settings
 
 TIGHT = {
     "hmc": {"draws": 300, "chains": 32},
@@ -99,7 +99,7 @@ def test_laplace_is_exact_for_a_gaussian_model():
     assert drawn.attrs["log_evidence"] == pytest.approx(truth()[2], abs=1e-9)
 
 
-@pytest.mark.parametrize("guide", ["laplace", "svi", "prior"])
+@pytest.mark.parametrize("guide", GUIDES)
 def test_importance_corrects_any_guide(guide):
     mean, sd, log_evidence = counting_truth()
     drawn = engine("importance")(counting.bind(), settings("importance", guide=guide, warmup=500))

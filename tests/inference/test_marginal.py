@@ -17,6 +17,7 @@ from nuppl.inference.structure import target_of
 from nuppl.inference.target import Direct
 from nuppl.language.density import Whitened
 from nuppl.language.precision import double_precision
+from nuppl.typing import silent
 
 SEEN = torch.tensor([1.2, -0.4, 0.7, 2.0, 0.1], dtype=torch.float64)
 TEMPLATES = torch.tensor([[0.5, 0.1, -0.3, 0.2, 0.0], [0.0, 0.4, 0.4, -0.2, 0.6]], dtype=torch.float64)
@@ -134,3 +135,43 @@ def test_few_latents_are_sampled_as_they_are():
 def test_wrong_sites_are_refused(sites, message):
     with pytest.raises(InputError, match=message):
         nuppl.marginalize(gaussian_model().bind(), sites)
+
+
+def two_signs(shift: float):
+    """y = x^2 + shift * x and twenty linear pulls: two modes, of known weights once the pulls are a covariance."""
+    generator = torch.Generator().manual_seed(4)
+    templates = 0.2 * torch.randn(20, 6, generator=generator, dtype=torch.float64)
+    seen = torch.tensor([1.0, 1.3, 0.8, 1.1, 1.2, 0.9], dtype=torch.float64)
+
+    @nuppl.model(interest="x")
+    def model():
+        x = nuppl.parameter("x", dist.Normal(0.0, 1.5))
+        with nuppl.plate("k", 20, dim=-2):
+            pull = nuppl.pull("pull")
+        mean = x**2 + shift * x + (pull * templates).sum(-2, keepdim=True)
+        with nuppl.plate("bin", 6, dim=-1):
+            nuppl.observe("y", dist.Normal(mean, 0.3), seen)
+
+    x = torch.linspace(-5.0, 5.0, 40_001, dtype=torch.float64)
+    covariance = 0.09 * torch.eye(6).double() + templates.T @ templates
+    mean = (x**2 + shift * x)[:, None].expand(-1, 6)
+    log_p = dist.MultivariateNormal(mean, covariance).log_prob(seen) + dist.Normal(0.0, 1.5).log_prob(x)
+    weight = (log_p - log_p.max()).exp()
+    positive = float(weight[x > 0].sum() / weight.sum())
+    return model, positive, float(log_p.logsumexp(0) + (x[1] - x[0]).log())
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_a_second_mode_of_a_marginal_is_covered_by_tempered_particles(shift):
+    model, positive, log_evidence = two_signs(shift)
+    program = model.bind()
+    with double_precision():
+        assert isinstance(target_of(Whitened(program), Settings()), Marginal)
+    drawn = engine("importance")(program, Settings(seed=2), silent)
+    assert drawn.attrs["modes_missed"] == 0 and drawn.attrs["pareto_k"] < 0.5
+    assert drawn.attrs["efficiency"] > 0.3
+    share = float((drawn.values["x"] > 0).double().mean())
+    # Five standard errors.
+    effective = drawn.attrs["effective_draws"]
+    assert share == pytest.approx(positive, abs=5.0 * math.sqrt(positive * (1.0 - positive) / effective))
+    assert drawn.attrs["log_evidence"] == pytest.approx(log_evidence, abs=5.0 * drawn.attrs["log_evidence_error"])
