@@ -243,7 +243,7 @@ def table(rows: list[Summary], verdict: Verdict, attrs: Mapping[str, Any]) -> st
         unit = f" {row.unit}" if row.unit else ""
         lines.append(f"{row.name} = {format_measurement(row.mean, row.sd)}{unit}   68 %: {interval}")
     if "log_evidence" in attrs:
-        lines.append(f"log evidence = {attrs['log_evidence']:.3f} ± {attrs['log_evidence_error']:.3f}")
+        lines.append(f"log evidence = {format_measurement(attrs['log_evidence'], attrs['log_evidence_error'])}")
     if "efficiency" in attrs:
         lines.append(f"efficiency = {100 * attrs['efficiency']:.1f} %, Pareto k = {attrs['pareto_k']:.2f}")
     lines.append(verdict.sentence())

@@ -87,7 +87,9 @@ def _flat(values: xr.DataArray) -> Array:
 def _site(name: str, observed: xr.DataArray, terms: Array, replicas: Array | None, efficiency: float) -> LeftOut:
     import arviz
 
-    log_weights, k = arviz.psislw(-terms, efficiency)
+    # On the way to a share of zero an exponential may overflow: no reason to warn.
+    with np.errstate(over="ignore"):
+        log_weights, k = arviz.psislw(-terms, efficiency)
     each = logsumexp(log_weights + terms, axis=1)
     p_loo = logsumexp(terms, axis=1) - math.log(terms.shape[1]) - each
     pulls = predicted = np.zeros(0)

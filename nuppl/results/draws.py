@@ -117,7 +117,9 @@ def pareto_k(log_weights: Tensor) -> float:
         return float("inf")
     if float(found.max() - found.min()) < EQUAL:
         return float("-inf")
-    _, shape = arviz.psislw((found - found.max()).numpy().copy())
+    # On the way to a share of zero an exponential may overflow: no reason to warn.
+    with np.errstate(over="ignore"):
+        _, shape = arviz.psislw((found - found.max()).numpy().copy())
     return float(shape)
 
 
