@@ -33,7 +33,7 @@ $(VENV)/.tested: $(VENV)/.installed
 	touch $@
 
 # ArviZ 1 needs Python 3.12 and lives apart; the test that reads results with it skips where it is missing.
-MODERN ?= python3.14 python3.13 python3.12
+MODERN ?= python3.14 python3.13 python3.12 $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python)
 arviz:
 	@for python in $(MODERN); do \
 	    if $$python -m venv .venv-arviz 2> /dev/null; then \
