@@ -216,8 +216,8 @@ def page(plan: Plan, parts: Collection[str]) -> list[str]:
         f"{platform.machine()}.",
         "",
         "nuppl: seeds and reference by importance, whose guide is a mixture where tempered particles stand; smc with "
-        "its own settings beside. Effective draws (ESS) and R-hat count batches and islands as chains. Seconds: wall time, "
-        "whatever else the machine did.",
+        "its own settings beside. Effective draws (ESS) and R-hat count batches and islands as chains. Seconds: wall "
+        "time, whatever else the machine did.",
         "",
         *posterior_table(runs),
         "",
