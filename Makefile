@@ -9,8 +9,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 infer: $(VENV)/.installed
 	$(BIN)/nuppl infer models/reactor.py --overwrite
 
+# Two processes with one thread each: tests are many and small.
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 static: $(VENV)/.tested
 	$(BIN)/ruff check .

@@ -6,28 +6,23 @@ import json
 import math
 import shlex
 import sys
-import time
-import traceback
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from contextlib import redirect_stdout
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nuppl.cli.options import json_option, out_option, program_from, program_options, seed_option
-from nuppl.cli.progress import reporting
 from nuppl.errors import InputError
 from nuppl.inference.registry import DEFAULT, ENGINES
 from nuppl.inference.settings import OWN
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from nuppl.diagnostics.verdict import Verdict
     from nuppl.inference.settings import Settings
     from nuppl.language.program import Program
-    from nuppl.results.draws import Draws
     from nuppl.results.run import RunFolder
     from nuppl.results.summary import Summary
 
@@ -46,7 +41,8 @@ AT_LEAST_ONE = click.IntRange(1, 10**9)
     "--guide",
     default="laplace",
     show_default=True,
-    help="Whose draws importance weights: laplace, tempered, svi or prior.",
+    help="Whose draws importance weights: laplace, tempered, svi or prior; or a run of npe, fmpe or npse, to use its "
+    "network without training.",
 )
 @click.option("--chains", type=AT_LEAST_ONE, help="Independent chains, islands, or batches of proposals.")
 @click.option("--draws", type=AT_LEAST_ONE, help="Draws kept per chain.")
@@ -56,10 +52,30 @@ AT_LEAST_ONE = click.IntRange(1, 10**9)
     default=2500,
     show_default=True,
     type=click.IntRange(max=10**9),
-    help="Proposals per chain (importance).",
+    help="Proposals per chain (importance, npe, fmpe, npse).",
 )
 @click.option(
     "--particles", default=128, show_default=True, type=click.IntRange(max=10**9), help="Particles per island (smc)."
+)
+@click.option(
+    "--simulations",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(max=10**9),
+    help="From which a network learns (npe, fmpe, npse).",
+)
+@click.option(
+    "--epochs",
+    default=0,
+    type=click.IntRange(0, 10**6),
+    help="Passes over them; by default until nothing is gained (npe, fmpe, npse).",
+)
+@click.option(
+    "--ensemble",
+    default=1,
+    show_default=True,
+    type=click.IntRange(max=1000),
+    help="Networks whose mixture is used (npe, fmpe, npse).",
 )
 @click.option(
     "--marginalize", default="auto", show_default=True, help="Sites to integrate in closed form: auto, none, or names."
@@ -75,38 +91,46 @@ def infer(context: click.Context, /, source: Path | None, as_json: bool, resume:
 
     An interrupted run, killed or not, goes on with --resume and ends as if nothing had happened.
     """
-    from nuppl.results.run import RunFolder, finished
+    from nuppl.cli.running import carried_out
+    from nuppl.results.run import finished
 
     asked = {**given, **_stored(context, source)} if source else given
     if not asked["model"]:
         raise InputError("infer: expected a model file, or --from with a run to repeat; got neither")
-    program, file, engine, settings, determines = _resolved(asked)
-    place = asked["out"] or Path("runs") / default_name(asked["model"], file)
-    if resume and finished(place, file, determines):
+    with redirect_stdout(sys.stderr):  # whatever a model prints: stdout is for results
+        program, file, engine, settings, determines = _resolved(asked)
+        place = asked["out"] or Path("runs") / default_name(asked["model"], file)
+        done = resume and finished(place, file, determines)
+        if not done:
+            folder = _begun(place, file, determines, asked["overwrite"], resume)
+            rows, verdict, attrs = carried_out(folder, program, engine, settings)
+    if done:
         return _shown(place, as_json)
-    said = {"command": shlex.join(["nuppl", *sys.argv[1:]]), "model_path": str(file.absolute())}
-    folder = RunFolder.begin(place, file, determines, said, asked["overwrite"], resume)
-    try:
-        draws = _drawn(program, engine, replace(settings, scratch=folder.checkpoints), folder)
-        verdict, rows = _write(folder, program, draws, settings.seed)
-        seconds = float(draws.attrs["seconds"])
-        done = folder.finish(verdict=verdict.to_json(), seconds=seconds)
-    except BaseException as error:
-        # What the user must put right leaves nothing to go on from.
-        if folder.leave(keep=not isinstance(error, InputError)):
-            again = said["command"] + ("" if resume else " --resume")
-            click.echo(f"what was done is kept; go on with: {again}", err=True)
-        raise
-    click.echo(json.dumps(machine(rows, verdict, draws.attrs)) if as_json else table(rows, verdict, draws.attrs))
-    click.echo(f"inference took {seconds:.1f} s; report: {done / 'report.html'}", err=True)
+    click.echo(json.dumps(machine(rows, verdict, attrs)) if as_json else table(rows, verdict, attrs))
+    report = folder.path / "report.html"
+    said = f"report: {report}" if report.exists() else f"result: {folder.path}"
+    click.echo(f"inference took {attrs['seconds']:.1f} s; {said}", err=True)
     return 0 if verdict.trusted else NOT_TRUSTED
+
+
+def _begun(place: Path, file: Path, determines: Mapping[str, Any], overwrite: bool, resume: bool) -> RunFolder:
+    import torch
+
+    from nuppl.results.run import RunFolder
+
+    command = shlex.join(["nuppl", *sys.argv[1:]])
+    said = {"command": command, "model_path": str(file.absolute()), "threads": torch.get_num_threads()}
+    folder = RunFolder.begin(place, file, determines, said, overwrite, resume)
+    if folder.notes:
+        click.echo(f"note: {'; '.join(folder.notes)}: numbers may differ from those of a run left alone", err=True)
+    return folder
 
 
 def _resolved(asked: Mapping[str, Any]) -> tuple[Program, Path, str, Settings, dict[str, Any]]:
     """Program, model file, engine, settings, and all that determines the result, JSON-ready."""
     from nuppl.inference.registry import choose, resolved
     from nuppl.inference.registry import engine as find
-    from nuppl.inference.settings import Settings
+    from nuppl.inference.settings import GUIDES, Settings
     from nuppl.results.metadata import data_sha256
 
     chosen: dict[str, Any] = {each.name: asked[each.name] for each in fields(Settings) if each.name in asked}
@@ -115,7 +139,10 @@ def _resolved(asked: Mapping[str, Any]) -> tuple[Program, Path, str, Settings, d
     if asked["engine"] != DEFAULT:
         find(asked["engine"])
     program, file = program_from(asked["model"], asked["fixed"], asked["options"])
-    engine = choose(program) if asked["engine"] == DEFAULT else asked["engine"]
+    engine = asked["engine"] if asked["engine"] != DEFAULT else choose(program)
+    trained = {}
+    if settings.guide not in GUIDES:
+        engine, trained["guide_sha256"] = _trained(settings.guide, asked["engine"])
     settings = resolved(engine, settings)
     determines = {
         "model": program.model.name,
@@ -124,25 +151,49 @@ def _resolved(asked: Mapping[str, Any]) -> tuple[Program, Path, str, Settings, d
         "data_sha256": data_sha256(program),
         "engine": engine,
         **{name: getattr(settings, name) for name in chosen},
+        **trained,
     }
     return program, file, engine, settings, determines
 
 
+def _trained(guide: str, engine: str) -> tuple[str, str]:
+    """The engine of a run that trained a network, and the network's SHA-256."""
+    from nuppl.inference.neural_files import read_guide
+    from nuppl.results.metadata import sha256
+
+    own = str(read_guide(Path(guide))["config"]["estimator"])
+    if engine not in (DEFAULT, own):
+        raise InputError(f"guide {guide!r} is a trained {own}: expected --engine {own} or none, got {engine}")
+    return own, sha256(Path(guide) / "guide.pt")
+
+
 def _stored(context: click.Context, source: Path) -> dict[str, Any]:
     """The settings of another run, where nothing else was said on the command line."""
-    from nuppl.results.run import model_of, read_settings
+    from nuppl.results.record import model_of, read_settings
 
     file = source / "run.json" if source.is_dir() else source
     found = read_settings(file)
     model, note = model_of(file, found)
     if note:
         click.echo(f"note: {note}", err=True)
-    stored = {**found, "fixed": found.get("set"), "options": found.get("option"), "model": f"{model}:{found['model']}"}
+    named = f":{found['model']}" if "model" in found else ""
+    stored = {**found, "fixed": found.get("set"), "options": found.get("option"), "model": f"{model}{named}"}
+    # An engine that has no use for a number of these stores 0.
+    stored |= {name: stored.get(name) or None for name in OWN}
+    default = click.core.ParameterSource.DEFAULT
     return {
-        name: stored[name]
-        for name in context.params
-        if name in stored and context.get_parameter_source(name) == click.core.ParameterSource.DEFAULT
+        name: _checked(context, option, stored[name], file)
+        for option in context.command.params
+        if (name := str(option.name)) in stored and context.get_parameter_source(name) == default
     }
+
+
+def _checked(context: click.Context, option: click.Parameter, value: Any, file: Path) -> Any:
+    """A stored setting, as strictly as one on the command line: people edit files."""
+    try:
+        return option.type_cast_value(context, value)
+    except (click.BadParameter, TypeError) as error:
+        raise InputError(f"settings {str(file)!r}: {option.name}: expected what --help says, but {error}") from error
 
 
 def _shown(place: Path, as_json: bool) -> int:
@@ -160,53 +211,6 @@ def default_name(model: str, file: Path) -> str:
     """The folder's name: the file's, and the model's where one was named."""
     _, colon, name = model.rpartition(":")
     return f"{file.stem}-{name}" if colon and not Path(model).exists() else file.stem
-
-
-def _drawn(program: Program, engine: str, settings: Settings, folder: RunFolder) -> Draws:
-    from nuppl.inference.registry import engine as find
-
-    started = time.monotonic()
-    with reporting("infer") as progress:
-        draws = find(engine)(program, settings, progress)
-    seconds = time.monotonic() - started
-    folder.log(f"{engine} took {seconds:.1f} s")
-    return replace(draws, attrs={**draws.attrs, "seconds": seconds})
-
-
-def _write(folder: RunFolder, program: Program, draws: Draws, seed: int) -> tuple[Verdict, list[Summary]]:
-    from nuppl.diagnostics.verdict import judge
-    from nuppl.report.page import render
-    from nuppl.results.schema import inferred
-    from nuppl.results.summary import summarize_result
-
-    groups = {**inferred(program, draws, seed), **_impacts(folder, program, draws)}
-    folder.save(groups)
-    rows = summarize_result(groups)
-    verdict = judge(groups, rows)
-    try:
-        render(groups, folder.report, folder.record["command"], verdict, rows)
-    except Exception as error:
-        # The draws are worth more than their picture: the run is finished, and the reason kept with it.
-        folder.log(traceback.format_exc())
-        click.echo(f"warning: the report could not be drawn ({error}); log.txt in the run says why", err=True)
-    shown = [row for row in rows if row.site in program.interest]
-    return verdict, shown
-
-
-def _impacts(folder: RunFolder, program: Program, draws: Draws) -> dict[str, xr.Dataset]:
-    """Which measurement the errors of the interest come from, to first order at the posterior mean."""
-    from nuppl.optimize.expansion import expand_quickly
-    from nuppl.optimize.impacts import impacts
-    from nuppl.results.impacts import impacts_group
-
-    if not any(site.kind == "pull" for site in program.latents.values()):
-        return {}
-    try:
-        mean = {name: value.mean((0, 1)) for name, value in draws.values.items()}
-        return {"impacts": impacts_group(impacts(expand_quickly(program, mean)).plain())}
-    except InputError as error:
-        folder.log(str(error))
-        return {}
 
 
 def machine(rows: list[Summary], verdict: Verdict, attrs: Mapping[str, Any]) -> dict[str, Any]:

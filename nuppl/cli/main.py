@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -16,7 +17,7 @@ from typing import Any
 import click
 
 from nuppl import __version__
-from nuppl.errors import NupplError
+from nuppl.errors import InputError, NupplError
 
 __all__ = ["cli", "main"]
 
@@ -34,6 +35,15 @@ COMMANDS = {
 
 class _Commands(click.Group):
     """Subcommands in modules of their own, so that `--help` imports neither torch nor Pyro."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # whoever read has had enough: what still waits goes nowhere, and quietly
+            _hush()
+            return 0
+        except SystemExit as left:
+            raise InputError("the model ended the program; expected an error that says why, or a return") from left
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -81,8 +91,6 @@ def _run(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return 2
-    except BrokenPipeError:
-        return 0
     except NupplError as error:
         _complain(str(error), debug)
         return error.exit_code
@@ -94,6 +102,14 @@ def _run(arguments: list[str]) -> int:
             f"internal error: {type(error).__name__}: {error}\nThis is a bug of nuppl; --debug shows where.", debug
         )
         return 1
+
+
+def _hush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _interrupted() -> int:

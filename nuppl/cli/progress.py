@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from nuppl.typing import Progress
 
@@ -51,7 +51,8 @@ def _plain(title: str) -> Progress:
         last[what] = now
         begun.setdefault(what, (now, done))
         left = _estimate(now, done, total, *begun[what])
-        print(f"{title}: {what} {done}/{total}, {now - started:.0f} s{left}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # that nobody reads is no reason to stop
+            print(f"{title}: {what} {done}/{total}, {now - started:.0f} s{left}", file=sys.stderr, flush=True)
 
     return show
 

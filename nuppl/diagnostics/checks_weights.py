@@ -18,6 +18,7 @@ __all__ = [
     "island_spread",
     "modes_missed",
     "pareto_k",
+    "unchecked_network",
     "uncorrected_draws",
     "weighted_draws",
 ]
@@ -30,6 +31,8 @@ SPREAD = 1.0
 EVIDENCE_ERROR = 0.2
 APPROXIMATE = ("laplace", "svi")
 """Engines whose draws come from an approximation: only weights can say how far it holds."""
+LEARNED = ("fmpe", "npe", "npse")
+"""Engines whose draws come from a network."""
 
 
 def pareto_k(evidence: Evidence) -> Iterator[Check]:
@@ -43,6 +46,16 @@ def pareto_k(evidence: Evidence) -> Iterator[Check]:
     else:
         return
     yield Check("Pareto k", k, f"< {PARETO_K:g}", k < PARETO_K, advice, anchor="pareto-k")
+
+
+def unchecked_network(evidence: Evidence) -> Iterator[Check]:
+    """A network's draws were weighted by the program's density."""
+    if evidence.engine in LEARNED and "pareto_k" not in evidence.attrs:
+        advice = (
+            f"a data site is a simulator: no weights correct what the network of {evidence.engine} learned; only "
+            "its calibration on simulations can say how far to trust it"
+        )
+        yield Check("weights of a network", math.nan, "from a density", False, advice, anchor="unchecked-networks")
 
 
 def modes_missed(evidence: Evidence) -> Iterator[Check]:

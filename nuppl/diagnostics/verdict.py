@@ -19,6 +19,7 @@ from nuppl.diagnostics.checks_weights import (
     island_spread,
     modes_missed,
     pareto_k,
+    unchecked_network,
     uncorrected_draws,
     weighted_draws,
 )
@@ -35,6 +36,7 @@ CHECKS = (
     divergences,
     mean_gradient,
     pareto_k,
+    unchecked_network,
     modes_missed,
     uncorrected_draws,
     weighted_draws,

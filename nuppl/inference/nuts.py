@@ -37,6 +37,7 @@ def nuts(program: Program, settings: Settings, progress: Progress = silent) -> D
     whitened = Whitened(program)
     store = Checkpoints(settings.scratch)
     starts = store.once("starts", lambda: _starts(whitened, settings))
+    whitened.failures = starts["failures"]
     kept = store.load("chains")
     recorder = Recorder(whitened, settings.chains, settings.draws, settings, kept)
     for number in range(0 if kept is None else kept["chains"], settings.chains):
@@ -49,7 +50,8 @@ def nuts(program: Program, settings: Settings, progress: Progress = silent) -> D
 
 
 def _starts(whitened: Whitened, settings: Settings) -> State:
-    """Where the chains start, `points` with shape (chain, D), and how many modes they leave out, `missed`."""
+    """Where the chains start, `points` with shape (chain, D), how many modes they leave out, `missed`, and how many
+    densities were NaN on the way, `failures`."""
     missed = 0
     noise = standard_normals(settings.chains, whitened.dim, settings.seed, _STREAM)
     try:
@@ -61,7 +63,7 @@ def _starts(whitened: Whitened, settings: Settings) -> State:
         usable = whitened.log_prob(noise).isfinite()
     if not bool(usable.all()):
         raise InputError(explain_no_density(whitened.program))
-    return {"points": noise, "missed": missed}
+    return {"points": noise, "missed": missed, "failures": whitened.failures}
 
 
 def _chain(

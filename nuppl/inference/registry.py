@@ -23,9 +23,16 @@ class EngineInfo(NamedTuple):
     summary: str
     own: dict[str, int]
     """Its own numbers for settings that were not given."""
+    module: str = ""
+    """Where its function is, if not in a module of its name."""
 
 
 ENGINES: dict[str, EngineInfo] = {
+    "fmpe": EngineInfo(
+        "a network by flow matching, weighted by the program: exact, with evidence",
+        {"chains": 4, "draws": 1000},
+        "neural",
+    ),
     "hmc": EngineInfo(
         "many Hamiltonian chains that tune each other: exact, one mode, many dimensions",
         {"chains": 32, "draws": 300, "warmup": 150},
@@ -35,6 +42,14 @@ ENGINES: dict[str, EngineInfo] = {
     ),
     "laplace": EngineInfo(
         "a Gaussian at the mode; says how good it is, does not correct it", {"chains": 4, "draws": 1000}
+    ),
+    "npe": EngineInfo(
+        "a network (spline flow) weighted by the program: exact, with evidence", {"chains": 4, "draws": 1000}, "neural"
+    ),
+    "npse": EngineInfo(
+        "a network by diffusion, weighted by the program: exact, with evidence",
+        {"chains": 4, "draws": 1000},
+        "neural",
     ),
     "nuts": EngineInfo("Pyro's No-U-Turn sampler: exact, slow", {"chains": 4, "draws": 1000, "warmup": 500}),
     "smc": EngineInfo(
@@ -65,7 +80,8 @@ def engine(name: str) -> Callable[[Program, Settings, Progress], Draws]:
     """
     if name not in ENGINES:
         raise unknown("engine", name, ENGINES)
-    return getattr(importlib.import_module(f"nuppl.inference.{name}"), name)  # type: ignore[no-any-return]
+    module = ENGINES[name].module or name
+    return getattr(importlib.import_module(f"nuppl.inference.{module}"), name)  # type: ignore[no-any-return]
 
 
 def resolved(name: str, settings: Settings) -> Settings:
@@ -74,7 +90,11 @@ def resolved(name: str, settings: Settings) -> Settings:
     Raises:
         InputError: numbers that the engine cannot work with.
     """
+    from nuppl.inference.settings import GUIDES
+
     found = settings.filled(**ENGINES[name].own)
+    if found.guide not in GUIDES and ENGINES[name].module != "neural":
+        raise InputError(f"guide: {name} expected one of {', '.join(GUIDES)}, got the run {found.guide!r}")
     if name == "smc" and found.chains < 2:
         raise InputError(f"chains: smc expected at least 2 islands, whose spread is its error, got {found.chains}")
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nuppl.errors import InputError, unknown
 
-__all__ = ["GUIDES", "OWN", "Settings"]
+__all__ = ["GUIDE", "GUIDES", "OWN", "Settings"]
 
 
 OWN = ("chains", "draws", "warmup")
@@ -16,6 +16,21 @@ OWN = ("chains", "draws", "warmup")
 
 GUIDES = ("laplace", "prior", "svi", "tempered")
 """Guides whose draws `importance` weights."""
+
+
+GUIDE = "guide.json"
+"""What marks the folder of a run that trained a guide."""
+
+_LEAST = {
+    "chains": 1,
+    "draws": 4,
+    "warmup": 1,
+    "proposals": 4,
+    "particles": 4,
+    "simulations": 1,
+    "epochs": 0,
+    "ensemble": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -27,13 +42,18 @@ class Settings:
         chains: independent chains, islands, or batches of proposals; 0 is the engine's own number.
         draws: kept per chain; 0 is the engine's own number.
         warmup: adaptation steps per chain (hmc, nuts), optimisation steps (svi); 0 is the engine's own number.
-        proposals: guide draws per chain (importance).
+        proposals: guide draws per chain (importance, npe, fmpe, npse).
         particles: per island (smc, and the guide tempered).
         guide: whose draws are weighted (importance): laplace, which finds structure and modes by itself; tempered, a
-            population brought there from the prior; svi; prior.
+            population brought there from the prior; svi; prior. For npe, fmpe and npse the
+            folder of a run whose trained network serves, without training.
+        simulations: from which a network learns (npe, fmpe, npse).
+        epochs: passes over them; 0 stops when nothing is gained any more.
+        ensemble: networks, whose mixture is the guide.
         marginalize: what to integrate in closed form (smc, hmc): "auto", "none", or names of sites with commas.
         scratch: a folder for draws and checkpoints, with which an interrupted engine goes on; nothing is kept where
             None.
+        kept: a folder for a trained network; it is not kept where None.
     """
 
     seed: int = 0
@@ -43,16 +63,21 @@ class Settings:
     proposals: int = 2500
     particles: int = 128
     guide: str = "laplace"
+    simulations: int = 10_000
+    epochs: int = 0
+    ensemble: int = 1
     marginalize: str = "auto"
     scratch: Path | None = None
+    kept: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("chains", 1), ("draws", 4), ("warmup", 1), ("proposals", 4), ("particles", 4)):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
             if value < least and not (value == 0 and name in OWN):
                 raise InputError(f"{name}: expected at least {least}, got {value}")
-        if self.guide not in GUIDES:
-            raise unknown("guide", self.guide, GUIDES)
+        if self.guide not in GUIDES and not (Path(self.guide) / GUIDE).is_file():
+            found = unknown("guide", self.guide, GUIDES)
+            raise InputError(f"{found}; or the folder of a run of npe, fmpe or npse, which holds {GUIDE}")
         if self.seed < 0:
             raise InputError(f"seed: expected a non-negative integer, got {self.seed}")
 

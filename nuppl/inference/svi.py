@@ -65,12 +65,13 @@ def svi_guide(whitened: Whitened, settings: Settings, progress: Progress = silen
         fit = Fit(model, settings.warmup)
         kept = store.load("optimisation")
         if kept is not None:
-            fit.restore(kept)
+            fit.restore(kept["fit"])
+            whitened.failures = kept["failures"]
         while fit.steps < settings.warmup:
             fit.step()
             progress(fit.steps, settings.warmup, "evidence bound")
             if store.due() or fit.steps == settings.warmup:
-                store.save("optimisation", fit.state())
+                store.save("optimisation", {"fit": fit.state(), "failures": whitened.failures})
         return fit.gaussian()
 
 

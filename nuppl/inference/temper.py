@@ -95,9 +95,10 @@ def temper(
         population.log_z = population.log_z + weights.logsumexp(1) - math.log(particles)
         metric = from_particles(population.points.x, weights.flatten())
         population.points = population.points.take(resampled(weights, mover, population.steps))
+        left = _steps_left(population.beta, beta)
         population.beta, population.steps = beta, population.steps + 1
         population.points = mover.move(population.points, metric, beta, population.groups)
-        progress(int(1000 * beta), 1000, f"temperature {population.steps}")
+        progress(population.steps, population.steps + left, "temperatures")
         if store.due() or beta == 1.0:
             store.save("temperatures", population_state(population, mover))
     return population
@@ -153,6 +154,12 @@ def _next_beta(log_ratio: Tensor, beta: float) -> float:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if share(beta + middle * (1.0 - beta)) >= _SHARE else (low, middle)
     return beta + max(low, 1e-12) * (1.0 - beta)
+
+
+def _steps_left(before: float, beta: float) -> int:
+    """How many temperatures are to come, about: beta grows by factors that change little."""
+    growth = beta / before if before else 2.0
+    return math.ceil(-math.log(beta) / math.log(max(growth, 1.05)))
 
 
 def resampled(weights: Tensor, mover: Mover, step: int) -> Tensor:

@@ -108,5 +108,6 @@ def weighted_draws(
         stats = {"lp": log_w + log_q, "log_weight": log_w}
         recorder.append(u[picked][None], {name: value[picked][None] for name, value in stats.items()}, chain)
         weights.append(log_w)
-        store.save("batches", {"weights": weights, "recorder": recorder.state()})
+        if store.due() or len(weights) == settings.chains:
+            store.save("batches", {"weights": weights, "recorder": recorder.state()})
     return recorder, dict(evidence(torch.stack(weights)))

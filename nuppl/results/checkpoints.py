@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,15 @@ class Checkpoints:
         self.folder = folder
         self._wait = _LEAST
         self._last = time.monotonic()
+        self._began: float | None = None
 
     def due(self) -> bool:
         """Whether enough has been done since the last state."""
-        return self.folder is not None and time.monotonic() - self._last >= self._wait
+        now = time.monotonic()
+        due = self.folder is not None and now - self._last >= self._wait
+        # Putting a state together, as by writing draws to disk, takes time as well.
+        self._began = now if due else None
+        return due
 
     def load(self, name: str) -> State | None:
         """The last state of that name, if there is one.
@@ -58,9 +64,10 @@ class Checkpoints:
         try:
             state: State = torch.load(file, weights_only=True)
         except Exception as error:
+            # What torch advises, to read it all the same, is what nobody should do.
             raise RunFolderError(
-                f"checkpoint {str(file)!r}: expected one that nuppl wrote, but it cannot be read ({error}); start anew "
-                "with --overwrite"
+                f"checkpoint {str(file)!r}: expected one that nuppl wrote, but it cannot be read "
+                f"({type(error).__name__}); start anew with --overwrite instead of --resume"
             ) from error
         return state
 
@@ -73,7 +80,7 @@ class Checkpoints:
         file = self._file(name)
         if file is None:
             return
-        started = time.monotonic()
+        started = self._began or time.monotonic()
         partial = file.with_name(f".{file.name}.partial")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -83,12 +90,14 @@ class Checkpoints:
                 os.fsync(stream.fileno())
             os.replace(partial, file)
         except (OSError, RuntimeError) as error:
+            with suppress(OSError):  # a full disk needs the room
+                partial.unlink(missing_ok=True)
             # torch reports a full disk as a RuntimeError.
             raise RunFolderError(
                 f"checkpoint {str(file)!r} could not be written ({error}): expected a folder with room for it; make "
                 "some, and go on with --resume"
             ) from error
-        self._last = time.monotonic()
+        self._last, self._began = time.monotonic(), None
         self._wait = max(_LEAST, (self._last - started) / _SHARE)
 
     def once(self, name: str, make: Callable[[], State]) -> State:

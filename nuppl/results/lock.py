@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -30,9 +31,13 @@ class Lock:
     def __init__(self, folder: Path) -> None:
         self.file = folder / FILE
         self._stream = self._taken()
-        self._stream.truncate(0)
-        self._stream.write(json.dumps(_holder()))
-        self._stream.flush()
+        try:
+            self._stream.truncate(0)
+            self._stream.write(json.dumps(_holder()))
+            self._stream.flush()
+        except OSError:
+            self.release()
+            raise
 
     def _taken(self) -> IO[str]:
         while True:
@@ -44,15 +49,27 @@ class Lock:
                     stream.seek(0)
                     raise RunFolderError(_in_use(self.file.parent, stream.read())) from None
             # The last holder may have moved the folder away between opening and locking.
-            if self.file.exists() and os.path.samestat(os.fstat(stream.fileno()), self.file.stat()):
+            if self._is_ours(stream):
                 return stream
             stream.close()
             self.file.parent.mkdir(parents=True, exist_ok=True)
 
+    def holds(self) -> bool:
+        """Whether the folder is where it was, and still ours."""
+        return not self._stream.closed and self._is_ours(self._stream)
+
+    def _is_ours(self, stream: IO[str]) -> bool:
+        try:
+            return os.path.samestat(os.fstat(stream.fileno()), self.file.stat())
+        except FileNotFoundError:
+            return False
+
     def release(self, folder: Path | None = None) -> None:
         """Let go, and remove the file from the folder, which may have been renamed."""
-        ((folder or self.file.parent) / FILE).unlink(missing_ok=True)
-        self._stream.close()
+        with suppress(OSError):
+            ((folder or self.file.parent) / FILE).unlink(missing_ok=True)
+        with suppress(OSError):  # what could not be written on a full disk
+            self._stream.close()
 
 
 def _holder() -> dict[str, Any]:

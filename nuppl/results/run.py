@@ -10,32 +10,33 @@ name holds a finished run, always. What an interrupted run left stays in `<name>
 | run.json      | resolved settings, versions, seed, hashes, when                    |
 | log.txt       | what happened, line by line                                        |
 | *.py          | a copy of the model file                                           |
-| checkpoints/  | how far the engine is; until it is done                            |
-| lock          | who is writing; until it is done                                   |
+| checkpoints/  | how far the engine is; until the run is in its place               |
+| lock          | who is writing; until the run is in its place                      |
+| replaced/     | the run that was in its place, for the moment of the exchange      |
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from nuppl.errors import InputError, RunFolderError
+from nuppl.errors import RunFolderError
 from nuppl.results.lock import Lock
-from nuppl.results.metadata import sha256, versions
+from nuppl.results.metadata import versions
+from nuppl.results.record import SETTINGS, changed_since, check_same, identity, now, write_settings
 from nuppl.results.storage import save
 
-__all__ = ["RunFolder", "check_same", "read_settings"]
+__all__ = ["RunFolder", "finished", "writing"]
 
-SETTINGS, RESULT, REPORT, LOG, CHECKPOINTS = "run.json", "posterior.nc", "report.html", "log.txt", "checkpoints"
+RESULT, REPORT, LOG, CHECKPOINTS = "posterior.nc", "report.html", "log.txt", "checkpoints"
+REPLACED, DISCARDED = "replaced", "discarded"
 
 
 @dataclass
@@ -48,6 +49,7 @@ class RunFolder:
         lock: that no other process writes there.
         record: what run.json says.
         overwrite: whether a finished run may be replaced.
+        notes: what the user should know of a run that is resumed.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class RunFolder:
     lock: Lock
     record: dict[str, Any]
     overwrite: bool
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def begin(
@@ -79,31 +82,36 @@ class RunFolder:
         Raises:
             RunFolderError: the place is taken, in use, or cannot be written, or the run there is another.
         """
-        path = Path(path).absolute()
-        work = _work(path)
-        check_place(path, overwrite)
-        determines = {**_identity(model), **asked}
-        try:
+        # Read now: it may lie in the very folder that is cleared.
+        text, determines = model.read_bytes(), {**identity(model), **asked}
+        with writing(path):
+            # Through links, so that the run is renamed where they point.
+            path = Path(os.path.realpath(path))
+            work = _work(path)
+            check_place(path, overwrite)
             _check_work(work)
             work.mkdir(parents=True, exist_ok=True)
             run = cls(path, work, Lock(work), {**(said or {}), **determines}, overwrite)
-            with _released(run.lock):
+            try:
                 run._settle(resume, determines)
-                shutil.copyfile(model, work / model.name)
+                (work / model.name).write_bytes(text)
                 run._write("running")
-        except OSError as error:
-            raise RunFolderError(
-                f"output folder {str(path)!r}: expected a place that can be written, got {error.strerror}"
-            ) from error
+            except BaseException:
+                run._withdraw()
+                raise
         return run
 
     def _settle(self, resume: bool, determines: Mapping[str, Any]) -> None:
         """Decide on what another run left."""
+        self._put_back()
+        # Whoever held the lock a moment ago may have finished.
+        check_place(self.path, self.overwrite)
         if not self.checkpoints.exists():
             self._clear()
         elif resume:
-            check_same(self.work, determines)
-            self.log("resumed")
+            there = check_same(self.work, determines)
+            self.notes = changed_since(there, {**self.record, "versions": versions()})
+            self.log("; ".join(["resumed", *self.notes]))
         elif self.overwrite:
             self._clear()
         else:
@@ -119,12 +127,13 @@ class RunFolder:
 
     def log(self, line: str) -> None:
         """Add a line with the time to log.txt."""
-        with (self.work / LOG).open("a", encoding="utf-8") as file:
-            file.write(f"{_now()} {line}\n")
+        with writing(self.path), (self.work / LOG).open("a", encoding="utf-8") as file:
+            file.write(f"{now()} {line}\n")
 
     def save(self, groups: Mapping[str, xr.Dataset]) -> Path:
         """Write the result."""
-        return save(groups, self.work / RESULT)
+        with writing(self.path):
+            return save(groups, self.work / RESULT)
 
     @property
     def report(self) -> Path:
@@ -132,55 +141,76 @@ class RunFolder:
         return self.work / REPORT
 
     def leave(self, keep: bool = True) -> bool:
-        """Stop before the end.
+        """Stop before the end; whether there is something to go on from.
 
         Arguments:
             keep: what was finished; there is nothing to keep before the first checkpoint.
-
-        Returns:
-            whether there is something to go on from.
         """
-        kept = keep and self.checkpoints.exists()
-        if kept:
-            with suppress(OSError):  # a full disk is no reason to lose what is on it
+        if not self.lock.holds():  # the run is in its place already
+            tidy(self.path)
+            self.lock.release(self.path)
+            return False
+        # A full disk is no reason to lose what is on it, and hides no other error.
+        with suppress(OSError):
+            self._put_back()
+            if keep and self.checkpoints.exists():
                 self._write("interrupted")
-        else:
-            shutil.rmtree(self.work)
-        self.lock.release()
+            elif not keep:
+                self._clear()
+        return self._withdraw()
+
+    def _withdraw(self) -> bool:
+        """Let go of the folder, and remove it if nothing can go on from it; whether something can."""
+        kept = self.checkpoints.exists()
+        try:
+            if not kept:
+                with suppress(OSError):
+                    self._clear()
+        finally:
+            self.lock.release()
+        with suppress(OSError):
+            self.work.rmdir()  # only if empty
         return kept
 
     def finish(self, **said: Any) -> Path:
         """Mark the run as finished and put it in its place.
 
+        Until it is there its checkpoints stay, so that an end at any moment loses nothing.
+
         Arguments:
             said: added to run.json, such as the verdict.
 
         Raises:
-            RunFolderError: the place was taken meanwhile.
+            RunFolderError: the place was taken meanwhile, or cannot be written.
         """
-        self.record |= said
-        self._write("finished")
-        check_place(self.path, self.overwrite)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
-        old = self.path.with_name(f"{self.path.name}.replaced")
-        if old.exists() and (old / SETTINGS).is_file():
-            shutil.rmtree(old)
-        if self.path.exists():
-            os.rename(self.path, old)
-        os.rename(self.work, self.path)
-        self.lock.release(self.path)
-        shutil.rmtree(old, ignore_errors=True)
+        with writing(self.path):
+            self.record |= said
+            self._write("finished")
+            check_place(self.path, self.overwrite)
+            shutil.rmtree(self.work / REPLACED, ignore_errors=True)
+            if _occupied(self.path):
+                os.rename(self.path, self.work / REPLACED)
+            os.rename(self.work, self.path)
+            tidy(self.path)
+            self.lock.release(self.path)
         return self.path
 
+    def _put_back(self) -> None:
+        """Give its place back to a finished run whose exchange was interrupted."""
+        if (self.work / REPLACED).exists() and not _occupied(self.path):
+            os.rename(self.work / REPLACED, self.path)
+
     def _write(self, status: str) -> None:
-        self.record |= {"status": status, "versions": versions(), f"{status}_at": _now()}
-        partial = self.work / f".{SETTINGS}.partial"
-        partial.write_text(json.dumps(self.record, indent=2, default=str) + "\n", encoding="utf-8")
-        os.replace(partial, self.work / SETTINGS)
+        self.record |= {"status": status, "versions": versions(), f"{status}_at": now()}
+        write_settings(self.work, self.record)
 
     def _clear(self) -> None:
         """Remove what another run left, but not our lock."""
-        for entry in self.work.iterdir():
+        if self.checkpoints.exists():
+            # All at once: nobody shall resume from a part.
+            os.rename(self.checkpoints, self.work / DISCARDED)
+        # run.json last: what is left of a folder without it would be a stranger's.
+        for entry in sorted(self.work.iterdir(), key=lambda entry: entry.name == SETTINGS):
             if entry.is_dir():
                 shutil.rmtree(entry)
             elif entry != self.lock.file:
@@ -188,48 +218,41 @@ class RunFolder:
 
 
 @contextmanager
-def _released(lock: Lock) -> Iterator[None]:
-    """Let go of a lock where what follows fails."""
+def writing(path: str | Path) -> Iterator[None]:
+    """Work in an output folder.
+
+    Raises:
+        RunFolderError: the system refused it, for want of room or of rights.
+    """
     try:
         yield
-    except BaseException:
-        lock.release()
-        raise
-
-
-def read_settings(file: Path) -> dict[str, Any]:
-    """What a run.json says.
-
-    Raises:
-        InputError: no such file, or not one that nuppl wrote.
-    """
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"settings {str(file)!r}: expected a run.json that nuppl wrote, but {error}") from error
-    if not isinstance(found, dict) or not {"model_copy", "model_sha256", "status"} <= found.keys():
-        raise InputError(f"settings {str(file)!r}: expected a run.json that nuppl wrote, found another file")
-    return found
-
-
-def check_same(folder: Path, determines: Mapping[str, Any]) -> None:
-    """That the run in a folder has the same model and settings.
-
-    Raises:
-        RunFolderError: it has not; says what differs.
-    """
-    there = read_settings(folder / SETTINGS)
-    here = json.loads(json.dumps(dict(determines), default=str))
-    differences = [
-        f"{name.replace('_', ' ')} was {there.get(name)!r} and is now {value!r}"
-        for name, value in here.items()
-        if there.get(name) != value
-    ]
-    if differences:
+    except OSError as error:
         raise RunFolderError(
-            f"output folder {str(folder)!r} belongs to another run: {'; '.join(differences)}. To go on with it repeat "
-            "its command, `command` in its run.json; to discard it use --overwrite; or choose another --out"
-        )
+            f"output folder {str(path)!r}: expected a place that can be written, got {error.strerror or error}"
+        ) from error
+
+
+def finished(folder: Path, model: Path, asked: Mapping[str, Any]) -> bool:
+    """Whether a folder holds the finished run of a model and settings, and no newer one lies beside it.
+
+    Raises:
+        RunFolderError: it holds a finished run of another model or other settings, or cannot be read.
+    """
+    with writing(folder):
+        folder = Path(os.path.realpath(folder))
+        if (_work(folder) / CHECKPOINTS).exists() or not (folder / SETTINGS).is_file():
+            return False
+        check_same(folder, {**identity(model), **asked})
+        tidy(folder)
+    return True
+
+
+def tidy(path: Path) -> None:
+    """Remove from a finished run what only its making needed."""
+    for name in (CHECKPOINTS, REPLACED):
+        shutil.rmtree(path / name, ignore_errors=True)
+    with suppress(OSError):
+        (path / "lock").unlink(missing_ok=True)
 
 
 def check_place(path: Path, overwrite: bool) -> None:
@@ -238,9 +261,15 @@ def check_place(path: Path, overwrite: bool) -> None:
     Raises:
         RunFolderError: it may not.
     """
-    if path.is_file():
-        raise RunFolderError(f"output folder {str(path)!r}: expected a folder or nothing, found a file")
-    if not path.is_dir() or not any(path.iterdir()):
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        found = "a link in a circle" if path.is_symlink() else "a file"
+        raise RunFolderError(f"output folder {str(path)!r}: expected a folder or nothing, found {found}")
+    if path.is_mount() or path == Path.cwd():
+        raise RunFolderError(
+            f"output folder {str(path)!r}: expected one that can be renamed, found the current folder or a disk of its "
+            "own; name a folder in it"
+        )
+    if not _occupied(path):
         return
     if not (path / SETTINGS).is_file():
         raise RunFolderError(
@@ -258,40 +287,9 @@ def _check_work(work: Path) -> None:
         raise RunFolderError(f"folder {str(work)!r} is in the way and is not a run of nuppl; move it elsewhere")
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def finished(folder: Path, model: Path, asked: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the finished run of a model and settings, and no newer one lies beside it.
-
-    Raises:
-        RunFolderError: it holds a finished run of another model or other settings.
-    """
-    if (_work(folder.absolute()) / CHECKPOINTS).exists() or not (folder / SETTINGS).is_file():
-        return False
-    check_same(folder, {**_identity(model), **asked})
-    return True
-
-
-def _identity(model: Path) -> dict[str, str]:
-    return {"model_copy": model.name, "model_sha256": sha256(model)}
+def _occupied(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
 
 
 def _work(path: Path) -> Path:
-    return path.with_name(f"{path.name}.partial")
-
-
-def model_of(file: Path, said: Mapping[str, Any]) -> tuple[Path, str]:
-    """The model file of the run with this run.json, and a note where it is the run's own copy.
-
-    Raises:
-        InputError: neither the file nor its copy is what it was.
-    """
-    original, copy = Path(str(said.get("model_path", ""))), file.with_name(str(said["model_copy"]))
-    for place, note in ((original, ""), (copy, f"{original} is not what it was; using the copy in {file.parent}")):
-        if place.is_file() and sha256(place) == said["model_sha256"]:
-            return place, note
-    raise InputError(
-        f"settings {str(file)!r}: expected the model file of that run, but neither {original} nor its copy"
-    )
+    return path.parent / f"{path.name}.partial"

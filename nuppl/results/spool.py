@@ -7,8 +7,10 @@ as every statistic does, reads one stretch of the file.
 from __future__ import annotations
 
 import math
+import os
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 from typing import IO, NamedTuple
@@ -66,7 +68,7 @@ class Spool:
         if chains < 1 or draws < 1:
             raise InputError(f"spool: expected at least one chain and one draw, got {chains} and {draws}")
         self.chains, self.draws = chains, draws
-        self._folder = str(folder or gettempdir())
+        self._place, self._kept = str(folder or gettempdir()), folder is not None
         self._filled = [0] * chains if state is None else list(state["filled"])
         columns = [] if state is None else state["columns"]
         self._columns = {(kind, name): Column(offset, tuple(site)) for kind, name, offset, site in columns}
@@ -76,7 +78,7 @@ class Spool:
             self._file = self._opened(folder, state is None)
         except OSError as error:
             raise self._no_room(error) from error
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, _closed, self._file)
 
     @staticmethod
     def _opened(folder: str | Path | None, new: bool) -> IO[bytes]:
@@ -88,8 +90,17 @@ class Spool:
     def state(self) -> State:
         """What another process needs to go on: what was appended so far is in the file."""
         self._flush()
+        if self._kept:
+            self._sync()
         columns = [[*name, column.offset, list(column.site)] for name, column in self._columns.items()]
         return {"filled": list(self._filled), "columns": columns}
+
+    def _sync(self) -> None:
+        """A state on disk must not speak of draws that a power cut took away."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._no_room(error) from error
 
     def append(
         self, values: Mapping[str, Tensor], stats: Mapping[str, Tensor] | None = None, chain: int | None = None
@@ -142,8 +153,11 @@ class Spool:
         for name, value in block.items():
             columns[name] = Column(offset, tuple(value.shape[2:]))
             offset += NUMBER * self.chains * self.draws * math.prod(value.shape[2:])
-        # Draws to come are zeros that need no room yet.
-        self._file.truncate(offset)
+        try:
+            # Draws to come are zeros that need no room yet.
+            self._file.truncate(offset)
+        except OSError as error:
+            raise self._no_room(error) from error
         return columns
 
     def _checked(self, block: Mapping[Name, Tensor], chain: int | None) -> int:
@@ -183,9 +197,10 @@ class Spool:
                 self._file.write(run.data)
 
     def _no_room(self, error: OSError) -> RunFolderError:
+        instead = "and go on with --resume" if self._kept else "or name another folder in the environment's TMPDIR"
         return RunFolderError(
-            f"draws could not be kept in {self._folder!r} ({error.strerror}): expected a folder with room for them; "
-            "make some, or name another folder in the environment's TMPDIR"
+            f"draws could not be kept in {self._place!r} ({error.strerror}): expected a folder with room for them; "
+            f"make some, {instead}"
         )
 
     def _map(self, name: Name) -> Tensor:
@@ -215,3 +230,9 @@ class Shown(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def _closed(file: IO[bytes]) -> None:
+    """Close; what a full disk could not take has been complained of."""
+    with suppress(OSError):
+        file.close()

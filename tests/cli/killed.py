@@ -1,6 +1,9 @@
 """Runs the command line again and again in children that are killed; imports once, so that kills hit the work.
 
-python killed.py SEED KILLS ARGUMENT...    in an empty folder; prints how far each life came
+python killed.py SEED KILLS REPORT ARGUMENT...    in an empty folder; prints how far each life came
+
+REPORT is `whole`, or `brief` for a line instead of pictures, which take longer than a short run: kills then hit the
+engine.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import torch
 # All that a run imports, before it is forked.
 from nuppl.cli.main import _run
 from nuppl.inference.registry import ENGINES, engine
+from nuppl.report import page
 
 
 def life(arguments: list[str], seconds: float) -> int | None:
@@ -38,14 +42,16 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in ENGINES:
         engine(name)
-    seed, kills, *arguments = sys.argv[1:]
+    seed, kills, report, *arguments = sys.argv[1:]
+    if report == "brief":
+        page.render = lambda groups, path, *_: path.write_text("brief")
     started = time.monotonic()
     whole = life([*arguments, "--out", "whole"], 600.0)
     duration = time.monotonic() - started
     moments = random.Random(int(seed))
     codes = []
     for _ in range(int(kills)):
-        codes.append(life([*arguments, "--out", "killed", "--resume"], moments.uniform(0.0, 0.5 * duration)))
+        codes.append(life([*arguments, "--out", "killed", "--resume"], moments.uniform(0.0, 0.35 * duration)))
         left = [name for _, _, files in os.walk("killed") for name in files if name.endswith(".partial")]
         assert not left, f"half-written files under the final name: {left}"
     last = life([*arguments, "--out", "killed", "--resume"], 600.0)

@@ -265,3 +265,15 @@ def test_a_process_that_was_refused_says_so_in_one_line(arguments, word, tmp_pat
 def test_debug_shows_the_traceback(tmp_path):
     done = nuppl("fit", COUNTING, "--set", "signl=1", "--debug", cwd=tmp_path)
     assert done.returncode == 2 and "Traceback" in done.stderr
+
+
+def test_a_reader_that_has_had_enough_is_no_bug(tmp_path):
+    """As in `nuppl check FILE | true`."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as gone:
+        done = subprocess.run(
+            [sys.executable, "-c", "from nuppl.cli.main import main; main()", "check", str(COUNTING)],
+            cwd=tmp_path, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0 and not done.stderr, done

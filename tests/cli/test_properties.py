@@ -100,7 +100,7 @@ OVERWRITE = st.just(["--overwrite"])
 ENGINE = option("--engine", mostly(st.sampled_from([*ENGINES]), rubbish))
 COUNTS = [option(flag, number) for flag in ("--chains", "--draws", "--warmup", "--proposals", "--particles")]
 # An engine that is asked for little is done in no time.
-QUICK = "--chains=2 --draws=12 --warmup=12 --proposals=40 --particles=16"
+QUICK = "--chains=2 --draws=12 --warmup=12 --proposals=40 --particles=16 --simulations=300 --epochs=1"
 lines = st.one_of(
     line("check", [model], FIXED, CHOSEN, JSON),
     line("simulate", [model], FIXED, CHOSEN, SEED, JSON, OUT, OVERWRITE, st.just(["--asimov"]), option("-n", number)),

@@ -70,6 +70,7 @@ BAD = {
     "discrete": ("'rate'", "expected a continuous prior", "discrete Poisson", "sum it out"),
 }
 QUICK = ("--draws", "20", "--proposals", "100", "--warmup", "20", "--chains", "2")
+QUICK += ("--simulations", "400", "--epochs", "2")
 COMMANDS = [("check",), ("fit",), *(("infer", *QUICK, "--engine", name) for name in ENGINES)]
 
 

@@ -61,6 +61,7 @@ GOOD_WEIGHTS = {"effective_draws": 1200.0, "efficiency": 0.6, "pareto_k": 0.2, "
 def test_a_good_chain_and_good_weights_are_trusted():
     assert failed(draws(stats={"diverging": torch.zeros(4, 500)})) == []
     assert failed(draws(engine="importance", attrs=GOOD_WEIGHTS)) == []
+    assert failed(draws(engine="npe", attrs=GOOD_WEIGHTS)) == []
     assert failed(draws(engine="laplace", attrs={"pareto_k": 0.3})) == []
 
 
@@ -79,6 +80,7 @@ def test_a_good_chain_and_good_weights_are_trusted():
             ["effective draws, interest", "effective weighted draws"],
         ),
         (draws(engine="laplace"), ["Pareto k"]),
+        (draws(engine="npe"), ["weights of a network"]),
         (draws(engine="laplace", attrs={"pareto_k": 0.3, "efficiency": 0.76}), ["efficiency of uncorrected draws"]),
         (draws(engine="importance", attrs={**GOOD_WEIGHTS, "modes_missed": 1}), ["modes seen but not covered"]),
         (draws(shift=torch.tensor(3.0)), ["p-value of y"]),
@@ -93,6 +95,7 @@ def test_a_good_chain_and_good_weights_are_trusted():
         "nan",
         "few",
         "unchecked",
+        "unweighted",
         "uneven",
         "second mode",
         "elsewhere",

@@ -18,7 +18,11 @@ from nuppl.errors import InputError
 from nuppl.inference.registry import ENGINES, engine
 from nuppl.inference.settings import GUIDES, Settings
 
+LEARNED = ("fmpe", "npe", "npse")
+"""What these take from a simulator, and more, is in test_neural.py."""
+
 TIGHT = {
+    **{name: {"simulations": 1500, "epochs": 12, "proposals": 300} for name in LEARNED},
     "hmc": {"draws": 300, "chains": 32},
     "importance": {},
     "laplace": {},
@@ -137,7 +141,7 @@ def test_fixed_sites_are_not_drawn(name):
     assert set(drawn.values) == {"shift"}
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", [name for name in ENGINES if name not in LEARNED])
 def test_a_simulator_is_refused_and_named(name):
     @nuppl.model
     def only_drawn():
@@ -156,7 +160,7 @@ def test_a_likelihood_that_is_zero_everywhere_is_refused(name):
         nuppl.observe("n", dist.Poisson(0.0 * rate), 3.0)
 
     with pytest.raises(InputError, match="zero"):
-        engine(name)(impossible.bind(), settings(name, draws=20, warmup=20, chains=1, proposals=100))
+        engine(name)(impossible.bind(), settings(name, draws=20, warmup=20, chains=2, proposals=100))
 
 
 def test_resampling_keeps_proportions():

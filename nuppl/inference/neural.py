@@ -1,0 +1,122 @@
+"""Neural posterior estimators as engines: trained on the program's own simulations, weighted by its density.
+
+    simulate, train (`amortised`), q(u | data) as a guide (`neural_guide`), weights as in `importance`
+
+So draws and evidence are exact in the limit of many proposals whatever the network learned, and effective size and
+Pareto k say whether the limit is near. Without a density the draws are the network's own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nuppl.errors import InputError
+from nuppl.inference.amortised import Amortised, trained
+from nuppl.inference.guides import standard_normals
+from nuppl.inference.neural_files import keep, restore
+from nuppl.inference.neural_guide import NeuralGuide
+from nuppl.inference.registry import resolved
+from nuppl.inference.settings import GUIDES, Settings
+from nuppl.inference.simulated import flat_data, latent_values
+from nuppl.inference.target import Direct
+from nuppl.inference.weights import resample, weighted_draws
+from nuppl.language.density import Whitened
+from nuppl.language.diagnosis import explain_no_density
+from nuppl.language.precision import double_precision
+from nuppl.language.program import Program
+from nuppl.language.simulation import tile_seed
+from nuppl.results.draws import Draws
+from nuppl.typing import Progress, silent
+
+__all__ = ["fmpe", "npe", "npse"]
+
+_RESAMPLE, _PRIOR_STREAM = 26 << 24, 27 << 24
+
+_BATCHES = 16
+"""Batches of prior draws in which a finite density is looked for."""
+
+
+@double_precision()
+def npe(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
+    """A spline flow. Raises as `nuppl.inference.amortised.trained` does, or where nothing overlaps."""
+    return _draws("npe", program, settings, progress)
+
+
+@double_precision()
+def fmpe(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
+    """Flow matching. Raises as `npe`."""
+    return _draws("fmpe", program, settings, progress)
+
+
+@double_precision()
+def npse(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
+    """A diffusion. Raises as `npe`."""
+    return _draws("npse", program, settings, progress)
+
+
+def _draws(name: str, program: Program, settings: Settings, progress: Progress) -> Draws:
+    settings = resolved(name, settings)
+    flat_data(program)  # a message before the training, not after
+    exact = all(site.has_density for site in program.data_sites.values())
+    whitened = _possible(Whitened(program), settings.seed) if exact else None
+    if settings.guide in GUIDES:
+        amortised = trained(program, whitened, name, settings, progress)
+        keep(settings.kept, amortised, program)
+    else:
+        amortised = restore(Path(settings.guide), name, program, whitened)
+    outer = amortised.outer(program)
+    said = _said(amortised, settings)
+    if whitened is None:
+        return Draws(_own(program, outer, settings), attrs=said, engine=name)
+    return _weighted(name, whitened, amortised, outer, said, settings, progress)
+
+
+def _possible(whitened: Whitened, seed: int) -> Whitened:
+    """The posterior, if any of many draws from the prior has a finite density."""
+    for batch in range(_BATCHES):
+        with torch.no_grad():
+            log_p = whitened.log_prob(standard_normals(whitened.chunk, whitened.dim, seed, _PRIOR_STREAM + batch))
+        if bool(log_p.isfinite().any()):
+            whitened.failures = 0
+            return whitened
+    raise InputError(explain_no_density(whitened.program))
+
+
+def _weighted(
+    name: str,
+    whitened: Whitened,
+    amortised: Amortised,
+    outer: NeuralGuide,
+    said: dict[str, float | int | str],
+    settings: Settings,
+    progress: Progress,
+) -> Draws:
+    density = (amortised.of(whitened) or Direct(whitened)).log_prob
+    guide = amortised.guide(outer.fitted(density, settings.seed), whitened)
+
+    def picked(log_weight: Tensor, chain: int) -> Tensor:
+        return resample(log_weight, settings.draws, tile_seed(settings.seed, _RESAMPLE, chain))
+
+    recorder, found = weighted_draws(whitened, guide, settings.proposals, picked, settings, progress)
+    return recorder.finish({**found, **said}, name)
+
+
+def _own(program: Program, outer: NeuralGuide, settings: Settings) -> dict[str, Tensor]:
+    """The network's own draws, {site: (chain, draw, *site)}."""
+    chains, draws = settings.chains, settings.draws
+    u = torch.cat([outer.sample(draws, settings.seed, chain)[0] for chain in range(chains)])
+    values = latent_values(program, u)
+    return {name: value.reshape(chains, draws, *value.shape[1:]) for name, value in values.items()}
+
+
+def _said(amortised: Amortised, settings: Settings) -> dict[str, float | int | str]:
+    return {
+        "simulations": amortised.simulations,
+        "failed_simulations": amortised.failed,
+        "networks": len(amortised.members),
+        "epochs": max(len(rows) for rows in amortised.history),
+        **({} if settings.guide in GUIDES else {"guide": settings.guide}),
+    }
