@@ -14,9 +14,14 @@ import signal
 import sys
 import time
 
+# All that a run imports, before it is forked.
+import arviz  # noqa: F401
 import torch
 
-# All that a run imports, before it is forked.
+import nuppl.cli.infer
+import nuppl.cli.running
+import nuppl.optimize.impacts
+import nuppl.results.schema  # noqa: F401
 from nuppl.cli.main import _run
 from nuppl.inference.registry import ENGINES, engine
 from nuppl.report import page

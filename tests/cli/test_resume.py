@@ -38,7 +38,7 @@ RUNS = {
     "nuts": (COUNTING, "--chains", "6", "--draws", "40", "--warmup", "40"),
     "smc": (NEAR_FAR, "--chains", "4", "--particles", "64", "--draws", "128"),
     "hmc": (NEAR_FAR, "--draws", "64", "--warmup", "40", "--marginalize", "none"),
-    "svi": (COUNTING, "--warmup", "300"),
+    "svi": (COUNTING, "--warmup", "300", "--draws", "250"),
 }
 
 
