@@ -16,7 +16,7 @@ from nuppl.inference.guides import GaussianGuide, TailedGuide
 from nuppl.inference.metric import from_particles
 from nuppl.results.draws import effective_size
 
-__all__ = ["adapt"]
+__all__ = ["adapt", "weighted_moments"]
 
 _ROUNDS, _DRAWS, _ENOUGH = 6, 1024, 0.5
 """Rounds end when this share of the draws is effective."""
@@ -36,9 +36,18 @@ def adapt(density: Callable[[Tensor], Tensor], guide: GaussianGuide, seed: int, 
         if not bool(log_w.isfinite().any()):
             return guide
         share = effective_size(log_w) / _DRAWS
-        log_w = log_w.clamp(max=float(log_w.logsumexp(0)) - 0.5 * math.log(_DRAWS))
-        mean = (log_w - log_w.logsumexp(0)).exp() @ x
-        guide = GaussianGuide(mean, from_particles(x, log_w).factor, guide.missed)
+        guide = GaussianGuide(*weighted_moments(x, log_w), guide.missed)
         if share > _ENOUGH:
             break
     return guide
+
+
+def weighted_moments(x: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean with shape (d,) and a factor of the covariance with shape (d, d) of draws with truncated weights.
+
+    Arguments:
+        x: with shape (n, d).
+        log_weight: with shape (n,).
+    """
+    log_weight = log_weight.clamp(max=float(log_weight.logsumexp(0)) - 0.5 * math.log(len(x)))
+    return (log_weight - log_weight.logsumexp(0)).exp() @ x, from_particles(x, log_weight).factor

@@ -20,7 +20,7 @@ from nuppl.inference.marginal import Marginal
 from nuppl.inference.neural_guide import NeuralGuide, Posterior, context
 from nuppl.inference.reading import Anchor, Estimate, Regression
 from nuppl.inference.settings import Settings
-from nuppl.inference.simulated import Simulated, data_fields, flat_data, simulated
+from nuppl.inference.simulated import Simulated, data_fields, flat_data, simulated, whitened_layout
 from nuppl.inference.structure import target_of
 from nuppl.inference.structured import MarginalGuide
 from nuppl.language.density import Whitened
@@ -123,8 +123,7 @@ def trained(
     store = Checkpoints(settings.scratch)
     target = None if whitened is None else target_of(whitened, settings, progress)
     marginal = target if isinstance(target, Marginal) else None
-    dim = sum(torch.Size((*site.batch, *site.u_event)).numel() for site in program.latents.values())
-    columns = torch.arange(dim) if marginal is None else marginal.outer
+    columns = torch.arange(whitened_layout(program).dim) if marginal is None else marginal.outer
     sims = simulated(program, settings.simulations, settings.seed, columns, store, progress)
     chosen = _training(name, settings, gentle=whitened is not None)
     Fixed(sims.u, sims.data).steps(chosen.validation, chosen.batch)

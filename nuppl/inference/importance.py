@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from nuppl.inference.guides import GaussianGuide, Guide
 from nuppl.inference.registry import resolved
 from nuppl.inference.settings import Settings
 from nuppl.inference.structured import structured_guide, tailed, tempered_guide
 from nuppl.inference.svi import svi_guide
-from nuppl.inference.weights import resample, weighted_draws
+from nuppl.inference.weights import by_weight, weighted_draws
 from nuppl.language.density import Whitened
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
-from nuppl.language.simulation import tile_seed
 from nuppl.results.draws import Draws
 from nuppl.typing import Progress, silent
 
@@ -53,9 +51,6 @@ def importance(program: Program, settings: Settings, progress: Progress = silent
     settings = resolved("importance", settings)
     whitened = Whitened(program)
     guide = _GUIDES[settings.guide](whitened, settings, progress)
-
-    def picked(log_weight: Tensor, chain: int) -> Tensor:
-        return resample(log_weight, settings.draws, tile_seed(settings.seed, _RESAMPLE, chain))
-
-    recorder, said = weighted_draws(whitened, guide, settings.proposals, picked, settings, progress)
+    keep = by_weight(settings, _RESAMPLE)
+    recorder, said = weighted_draws(whitened, guide, settings.proposals, keep, settings, progress)
     return recorder.finish({**said, "guide": settings.guide, "modes_missed": guide.missed}, "importance")

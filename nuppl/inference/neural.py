@@ -16,18 +16,17 @@ from torch import Tensor
 from nuppl.errors import InputError
 from nuppl.inference.amortised import Amortised, trained
 from nuppl.inference.guides import standard_normals
-from nuppl.inference.neural_files import keep, restore
+from nuppl.inference.neural_files import keep_guide, restore
 from nuppl.inference.neural_guide import NeuralGuide
 from nuppl.inference.registry import resolved
 from nuppl.inference.settings import GUIDES, Settings
 from nuppl.inference.simulated import flat_data, latent_values
 from nuppl.inference.target import Direct
-from nuppl.inference.weights import resample, weighted_draws
+from nuppl.inference.weights import by_weight, weighted_draws
 from nuppl.language.density import Whitened
 from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
-from nuppl.language.simulation import tile_seed
 from nuppl.results.draws import Draws
 from nuppl.typing import Progress, silent
 
@@ -64,7 +63,7 @@ def _draws(name: str, program: Program, settings: Settings, progress: Progress) 
     whitened = _possible(Whitened(program), settings.seed) if exact else None
     if settings.guide in GUIDES:
         amortised = trained(program, whitened, name, settings, progress)
-        keep(settings.kept, amortised, program)
+        keep_guide(settings.kept, amortised, program)
     else:
         amortised = restore(Path(settings.guide), name, program, whitened)
     outer = amortised.outer(program)
@@ -96,11 +95,8 @@ def _weighted(
 ) -> Draws:
     density = (amortised.of(whitened) or Direct(whitened)).log_prob
     guide = amortised.guide(outer.fitted(density, settings.seed), whitened)
-
-    def picked(log_weight: Tensor, chain: int) -> Tensor:
-        return resample(log_weight, settings.draws, tile_seed(settings.seed, _RESAMPLE, chain))
-
-    recorder, found = weighted_draws(whitened, guide, settings.proposals, picked, settings, progress)
+    keep = by_weight(settings, _RESAMPLE)
+    recorder, found = weighted_draws(whitened, guide, settings.proposals, keep, settings, progress)
     return recorder.finish({**found, **said}, name)
 
 

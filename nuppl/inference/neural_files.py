@@ -21,14 +21,15 @@ from nuppl.inference.linear import Linear
 from nuppl.inference.marginal import Marginal
 from nuppl.inference.reading import Anchor, Estimate, Regression
 from nuppl.inference.settings import GUIDE, GUIDES
-from nuppl.inference.simulated import data_fields, latent_values
+from nuppl.inference.simulated import data_fields, latent_values, whitened_layout
 from nuppl.language.density import Whitened
 from nuppl.language.program import Program
 from nuppl.neural.fields import Field
 from nuppl.neural.registry import Config, build
 from nuppl.results.checkpoints import Checkpoints
+from nuppl.results.files import whole
 
-__all__ = ["keep", "read_guide", "restore"]
+__all__ = ["keep_guide", "read_guide", "restore"]
 
 _POINTS = 3
 """Points at which two models are compared."""
@@ -42,7 +43,7 @@ _LINEAR = ("right", "tight", "slopes", "moving", "loc", "width", "variance")
 _ANCHOR = ("loc", "scale", "products", "mean", "log_scale", "lowest", "highest")
 
 
-def keep(folder: Path | None, amortised: Amortised, program: Program) -> None:
+def keep_guide(folder: Path | None, amortised: Amortised, program: Program) -> None:
     """Write a trained posterior.
 
     Raises:
@@ -70,7 +71,8 @@ def keep(folder: Path | None, amortised: Amortised, program: Program) -> None:
     }
     Checkpoints(folder).save("guide", tensors)
     try:
-        (folder / GUIDE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        with whole(folder / GUIDE) as partial:
+            partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise RunFolderError(f"guide {str(folder / GUIDE)!r} could not be written: {error}") from error
 
@@ -158,8 +160,7 @@ def _described(program: Program) -> dict[str, Any]:
 
 def _fingerprint(program: Program) -> Tensor:
     """What priors, and expected data where they are known, give at a few whitened points."""
-    dim = sum(torch.Size((*site.batch, *site.u_event)).numel() for site in program.latents.values())
-    values = latent_values(program, standard_normals(_POINTS, dim, 0, 0))
+    values = latent_values(program, standard_normals(_POINTS, whitened_layout(program).dim, 0, 0))
     numbers = [value.reshape(-1) for value in values.values()]
     try:
         moments = program.moments(values)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
+from nuppl.inference.adapt import weighted_moments
 from nuppl.inference.guides import TAIL, TAILED, standard_normals
 from nuppl.inference.metric import from_particles
 from nuppl.inference.mixture import StudentMixture
@@ -129,9 +130,8 @@ class NeuralGuide:
         return log_volume
 
     def _moved(self, u: Tensor, log_weight: Tensor, seed: int) -> NeuralGuide:
-        """With the mean and covariance that weighted draws have; weights are truncated as in `adapt`."""
-        log_weight = log_weight.clamp(max=float(log_weight.logsumexp(0)) - 0.5 * math.log(len(u)))
-        mean, factor = (log_weight - log_weight.logsumexp(0)).exp() @ u, from_particles(u, log_weight).factor
+        """With the mean and covariance that weighted draws have."""
+        mean, factor = weighted_moments(u, log_weight)
         mine = self._draws(seed, 0)
         turn = factor @ torch.linalg.inv(from_particles(mine).factor)
         return replace(self, loc=mean + turn @ (self.loc - mine.mean(0)), factor=turn @ self.factor)

@@ -25,7 +25,7 @@ from nuppl.neural.fields import Field
 from nuppl.results.checkpoints import Checkpoints
 from nuppl.typing import Progress, silent
 
-__all__ = ["Simulated", "data_fields", "flat_data", "latent_values", "simulated"]
+__all__ = ["Simulated", "data_fields", "flat_data", "latent_values", "simulated", "whitened_layout"]
 
 _STREAM = 21 << 24
 
@@ -91,7 +91,7 @@ def simulated(
     """
     store = store or Checkpoints(None)
     kept = store.load("simulations") or {"u": [], "data": []}
-    layout = Layout(program.latents.values(), whitened=True)
+    layout = whitened_layout(program)
     for number, keep in tiles(n):
         if number < len(kept["u"]):
             continue
@@ -131,9 +131,14 @@ def _tile(program: Program, layout: Layout, n: int) -> tuple[Tensor, Tensor]:
     return layout.pack(blocks).expand(n, -1), torch.cat(data, 1)
 
 
+def whitened_layout(program: Program) -> Layout:
+    """The order of whitened latents; no density is needed."""
+    return Layout(program.latents.values(), whitened=True)
+
+
 def latent_values(program: Program, u: Tensor) -> dict[str, Tensor]:
     """The latents at whitened coordinates with shape (n, D), {site: (n, *site)}; no density is needed."""
-    layout = Layout(program.latents.values(), whitened=True)
+    layout = whitened_layout(program)
     parts = [_values(program, layout, part) for part in u.split(TILE)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 

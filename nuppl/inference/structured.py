@@ -83,9 +83,10 @@ def _particles(target: Target, settings: Settings, progress: Progress) -> Tensor
     store = Checkpoints(settings.scratch)
     mover = Mover(target, settings.seed, _MOVE_STREAM, target.dim**-0.25)
     kept = store.load("rounds")
-    population = temper(target, _ISLANDS, settings.particles, mover, store, progress)
-    rounds = [population.points.x]
-    if kept is not None:
+    if kept is None:
+        population = temper(target, _ISLANDS, settings.particles, mover, store, progress)
+        rounds = [population.points.x]
+    else:
         population, rounds = restored(kept, mover), kept["rounds"]
     while len(rounds) < _ROUNDS:
         metric = from_particles(population.points.x)

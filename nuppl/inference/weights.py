@@ -17,11 +17,12 @@ from nuppl.inference.recorder import Recorder
 from nuppl.inference.settings import Settings
 from nuppl.language.density import Whitened
 from nuppl.language.precision import seeded
+from nuppl.language.simulation import tile_seed
 from nuppl.results.checkpoints import Checkpoints
 from nuppl.results.draws import effective_size, pareto_k
 from nuppl.typing import Progress, silent
 
-__all__ = ["everything", "evidence", "log_weights", "resample", "weighted_draws"]
+__all__ = ["by_weight", "everything", "evidence", "log_weights", "resample", "weighted_draws"]
 
 
 def log_weights(whitened: Whitened, u: Tensor, log_q: Tensor, progress: Progress = silent) -> Tensor:
@@ -77,6 +78,15 @@ def resample(log_weight: Tensor, n: int, seed: int) -> Tensor:
     cumulative = probabilities.double().cumsum(0)
     indices = torch.searchsorted(cumulative / cumulative[-1], positions).clamp(max=len(log_weight) - 1)
     return indices[order]
+
+
+def by_weight(settings: Settings, stream: int) -> Keep:
+    """As many draws of a batch as a chain has, resampled to equal weights with a stream of random numbers."""
+
+    def keep(log_weight: Tensor, batch: int) -> Tensor:
+        return resample(log_weight, settings.draws, tile_seed(settings.seed, stream, batch))
+
+    return keep
 
 
 def everything(log_weight: Tensor, batch: int) -> Tensor:

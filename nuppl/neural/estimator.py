@@ -56,8 +56,8 @@ class Estimator(nn.Module, ABC):
         """What to lower, with shape (n,), for parameters with shape (n, D) and data with shape (n, X)."""
 
 
-class Guide(Estimator):
-    """A density of parameters given data.
+class Reader(Estimator):
+    """What reads data through an embedding.
 
     Arguments:
         embedding: of the data; its own map is the data space.
@@ -66,6 +66,16 @@ class Guide(Estimator):
     def __init__(self, theta_space: Standardize, embedding: Embedding) -> None:
         super().__init__(theta_space, embedding.data)
         self.embedding = embedding
+
+    def _context(self, x: Tensor) -> Tensor:
+        """Features with shape (*, C) of data with shape (*, X)."""
+        self.data_space.check(x, "data")
+        features: Tensor = self.embedding(x.reshape(-1, x.shape[-1]))
+        return features.reshape(*x.shape[:-1], -1)
+
+
+class Guide(Reader):
+    """A density of parameters given data."""
 
     @property
     def dimension(self) -> int:
@@ -104,11 +114,6 @@ class Guide(Estimator):
     @abstractmethod
     def _push(self, noise: Tensor, context: Tensor, density: bool) -> tuple[Tensor, Tensor]:
         """Standard normals (N, D) to standardised parameters (N, D), and their log density (N,) if asked, or zeros."""
-
-    def _context(self, x: Tensor) -> Tensor:
-        self.data_space.check(x, "data")
-        features: Tensor = self.embedding(x.reshape(-1, x.shape[-1]))
-        return features.reshape(*x.shape[:-1], -1)
 
     def _draws(self, x: Tensor, n: int, generator: torch.Generator, density: bool) -> tuple[Tensor, Tensor]:
         context = self._context(x).unsqueeze(-2)
@@ -157,22 +162,13 @@ class Likelihood(Estimator):
         """Data (N, X), in the users' units, given standardised parameters (N, D)."""
 
 
-class Ratio(Estimator):
-    """The log of p(x | theta) / p(x), up to a term that depends on the data alone.
-
-    Arguments:
-        embedding: of the data; its own map is the data space.
-    """
-
-    def __init__(self, theta_space: Standardize, embedding: Embedding) -> None:
-        super().__init__(theta_space, embedding.data)
-        self.embedding = embedding
+class Ratio(Reader):
+    """The log of p(x | theta) / p(x), up to a term that depends on the data alone."""
 
     def log_ratio(self, theta: Tensor, x: Tensor) -> Tensor:
         """The log ratio with shape (*) of parameters with shape (*, D) and data with shape (*, X)."""
         self.theta_space.check(theta, "parameters")
-        self.data_space.check(x, "data")
-        context: Tensor = self.embedding(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+        context = self._context(x)
         shape = torch.broadcast_shapes(theta.shape[:-1], context.shape[:-1])
         rows = _rows(self.theta_space(theta), shape), _rows(context, shape)
         return _in_chunks(lambda z, c: (self._logit(z, c),), *rows)[0].double().reshape(shape)

@@ -63,6 +63,11 @@ class Expansion:
         """The coordinates of some sites that are not at a bound."""
         return [column for column in self.natural.layout.columns(names) if not bool(self.minimum.at_bound[column])]
 
+    def values(self, point: Tensor | None = None) -> Tensor:
+        """The interest in its own units with shape (I,), at coordinates with shape (D,); at the maximum by default."""
+        values = self.natural.values((self.minimum.point if point is None else point)[None])
+        return torch.cat([values[name].reshape(-1) for name in self.natural.layout.blocks])[self.interest]
+
     def slopes(self) -> Tensor:
         """d value / d coordinate of the interest with shape (I,)."""
         return slopes(self.natural, self.minimum.point)[self.interest]

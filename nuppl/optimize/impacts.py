@@ -127,13 +127,11 @@ def impacts(expansion: Expansion) -> Impacts:
     split = torch.where(split < -1e-9 * total[:, None], torch.nan, split.clamp(min=0.0))
     data = [i for i, group in enumerate(found) if group.kind == "data"]
     measured = [i for i, group in enumerate(found) if group.kind != "data"]
-    values = expansion.natural.values(expansion.minimum.point[None])
-    flat = torch.cat([values[name].reshape(-1) for name in expansion.natural.layout.blocks])
     steep = slopes.abs()[:, None]
     return Impacts(
         interest=tuple(names[column] for column in chosen),
         units=tuple(sites[names[column].split("[")[0]].unit for column in chosen),
-        values=flat[chosen],
+        values=expansion.values(),
         errors=total.sqrt() * slopes.abs(),
         statistical=(total - split[:, measured].sum(1)).clamp(min=0.0).sqrt() * slopes.abs() if data else nothing,
         held=_with_all_held(expansion, found),

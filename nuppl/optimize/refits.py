@@ -81,7 +81,7 @@ def _without(expansion: Expansion, name: str, columns: list[int]) -> Refit:
     metric = expansion.covariance - response @ expansion.covariance[columns]
     near = fit.converged or fit.decrease < NEAR
     warning = "" if near else f"the fit without {name} did not converge"
-    before, after = (_values(expansion, point) for point in (best.point, fit.point))
+    before, after = (expansion.values(point) for point in (best.point, fit.point))
     return Refit(
         name, after, _errors(expansion, fit, held, metric), after - before, 2.0 * (fit.value - best.value), warning
     )
@@ -115,8 +115,3 @@ def _solve(objective: Objective, point: Tensor, right: Tensor, free: Tensor, met
             break
         step = next_step + size / before * step
     return torch.where((length > 0.0) & (size <= _CLOSE * first), solved, torch.nan)
-
-
-def _values(expansion: Expansion, point: Tensor) -> Tensor:
-    values = expansion.natural.values(point[None])
-    return torch.cat([values[name].reshape(-1) for name in expansion.natural.layout.blocks])[expansion.interest]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +14,7 @@ from nuppl.diagnostics.verdict import Verdict
 from nuppl.report.contents import Contents, gather
 from nuppl.report.tables import data_rows, nuisance_rows, parameter_row, pretty
 from nuppl.report.tables_checks import citation, left_out_table, shift_table
+from nuppl.results.files import whole
 from nuppl.results.numbers import format_number
 from nuppl.results.summary import Summary
 
@@ -60,7 +60,9 @@ def write_page(contents: Contents, path: str | Path, command: str = "") -> Path:
         left_out=[left_out_table(site) for site in contents.left_out],
         **_tables(contents),
     )
-    return _write(Path(path), text)
+    with whole(Path(path)) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return Path(path)
 
 
 def interest_rows(groups: Mapping[str, xr.Dataset], said: Mapping[str, Any], rows: Sequence[Summary]) -> Any:
@@ -118,13 +120,3 @@ def filled(template: str, **values: Any) -> str:
 def resource(name: str) -> str:
     """A text file of this folder."""
     return files("nuppl.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _write(path: Path, text: str) -> Path:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

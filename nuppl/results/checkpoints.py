@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import RunFolderError
+from nuppl.results.files import whole
 
 __all__ = ["Checkpoints", "State"]
 
@@ -81,17 +81,13 @@ class Checkpoints:
         if file is None:
             return
         started = self._began or time.monotonic()
-        partial = file.with_name(f".{file.name}.partial")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as stream:
+            with whole(file) as partial, partial.open("wb") as stream:
                 torch.save(_own(state), stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(partial, file)
         except (OSError, RuntimeError) as error:
-            with suppress(OSError):  # a full disk needs the room
-                partial.unlink(missing_ok=True)
             # torch reports a full disk as a RuntimeError.
             raise RunFolderError(
                 f"checkpoint {str(file)!r} could not be written ({error}): expected a folder with room for it; make "

@@ -5,8 +5,8 @@ ArviZ needs no export: it reads the result file itself (`arviz.from_netcdf`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -15,6 +15,7 @@ import xarray as xr
 
 from nuppl.errors import InputError, RunFolderError, unknown
 from nuppl.results import export_csv, export_getdist
+from nuppl.results.files import whole
 
 __all__ = ["FORMATS", "Format", "export", "find"]
 
@@ -81,19 +82,13 @@ def export(groups: Groups, name: str, target: str | Path, overwrite: bool = Fals
             f"output {str(old[0])!r} exists; choose another --out, or replace what an earlier export wrote with "
             "--overwrite"
         )
-    partial = {}
-    try:
+    written: list[Path] = []
+    with ExitStack() as together:  # no file takes its place before all are complete
         for end, write in form.files(groups):
-            file = target.with_name(target.name + end)
-            partial[file] = file.with_name(f".{file.name}.{os.getpid()}.partial")
-            with partial[file].open("w", encoding="utf-8", newline="\n") as stream:
+            written.append(target.with_name(target.name + end))
+            with together.enter_context(whole(written[-1])).open("w", encoding="utf-8", newline="\n") as stream:
                 write(stream)
-        for file, complete in partial.items():
-            os.replace(complete, file)
-    finally:
-        for left in partial.values():
-            left.unlink(missing_ok=True)
     # A chain of an earlier export would be read as if it belonged to this one.
-    for stale in set(old) - set(partial):
+    for stale in set(old) - set(written):
         stale.unlink()
-    return list(partial)
+    return written

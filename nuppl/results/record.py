@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from nuppl.errors import InputError, RunFolderError
+from nuppl.results.files import whole
 from nuppl.results.metadata import sha256
 
 __all__ = ["SETTINGS", "changed_since", "check_same", "identity", "model_of", "now", "read_settings", "write_settings"]
@@ -23,12 +23,8 @@ def write_settings(folder: Path, record: Mapping[str, Any]) -> None:
     Raises:
         OSError: there is no room, or the folder cannot be written.
     """
-    partial = folder / f".{SETTINGS}.partial"
-    try:
+    with whole(folder / SETTINGS) as partial:
         partial.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-        os.replace(partial, folder / SETTINGS)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_settings(file: Path) -> dict[str, Any]:

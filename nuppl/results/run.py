@@ -28,6 +28,8 @@ from typing import Any
 import xarray as xr
 
 from nuppl.errors import RunFolderError
+from nuppl.results.files import sweep
+from nuppl.results.lock import FILE as LOCK
 from nuppl.results.lock import Lock
 from nuppl.results.metadata import versions
 from nuppl.results.record import SETTINGS, changed_since, check_same, identity, now, write_settings
@@ -110,6 +112,7 @@ class RunFolder:
             self._clear()
         elif resume:
             there = check_same(self.work, determines)
+            sweep(self.work)
             self.notes = changed_since(there, {**self.record, "versions": versions()})
             self.log("; ".join(["resumed", *self.notes]))
         elif self.overwrite:
@@ -252,7 +255,7 @@ def tidy(path: Path) -> None:
     for name in (CHECKPOINTS, REPLACED):
         shutil.rmtree(path / name, ignore_errors=True)
     with suppress(OSError):
-        (path / "lock").unlink(missing_ok=True)
+        (path / LOCK).unlink(missing_ok=True)
 
 
 def check_place(path: Path, overwrite: bool) -> None:
@@ -282,7 +285,7 @@ def check_place(path: Path, overwrite: bool) -> None:
 
 
 def _check_work(work: Path) -> None:
-    ours = {SETTINGS, "lock"}
+    ours = {SETTINGS, LOCK}
     if work.exists() and any(work.iterdir()) and not any((work / name).is_file() for name in ours):
         raise RunFolderError(f"folder {str(work)!r} is in the way and is not a run of nuppl; move it elsewhere")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import xarray as xr
 
 from nuppl.errors import InputError, RunFolderError
 from nuppl.results.arrays import entries, is_long
+from nuppl.results.files import whole
 from nuppl.results.seal import check_seal, seal
 from nuppl.results.validation import check_groups, check_sizes
 
@@ -34,14 +34,13 @@ def save(groups: Mapping[str, xr.Dataset], path: str | Path) -> Path:
         RunFolderError: the disk is full, or the file may not grow.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        groups["/"].to_netcdf(partial, mode="w", engine="netcdf4")
-        for name, group in groups.items():
-            if name != "/" and group.variables:
-                _write(partial, name, group)
-        seal(partial)
-        os.replace(partial, path)
+        with whole(path) as partial:
+            groups["/"].to_netcdf(partial, mode="w", engine="netcdf4")
+            for name, group in groups.items():
+                if name != "/" and group.variables:
+                    _write(partial, name, group)
+            seal(partial)
     except RuntimeError as error:
         # The netCDF library does not say why it cannot write.
         free = shutil.disk_usage(path.parent).free
@@ -49,8 +48,6 @@ def save(groups: Mapping[str, xr.Dataset], path: str | Path) -> Path:
             f"result file {str(path)!r}: expected room for it, but it could not be written ({error}); {free} bytes are "
             "free there: make room, or choose another --out"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

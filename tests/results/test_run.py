@@ -87,6 +87,18 @@ def test_an_interrupted_run_is_resumed_or_discarded_only_when_asked(tmp_path, mo
     assert entries(run.finish()) == ["counting.py", "run.json"]
 
 
+def test_what_a_killed_process_left_half_written_is_gone_when_its_run_is_resumed(tmp_path, model):
+    run = begin(tmp_path / "reactor", model)
+    run.checkpoints.mkdir()
+    halves = [run.work / ".posterior.nc.123.partial", run.checkpoints / ".network-0.pt.123.partial"]
+    for half in halves:
+        half.write_bytes(b"CDF")
+    assert run.leave()
+    run = begin(tmp_path / "reactor", model, resume=True)
+    assert not any(half.exists() for half in halves)
+    run.leave()
+
+
 def test_what_the_user_must_put_right_leaves_nothing(tmp_path, model):
     run = begin(tmp_path / "reactor", model)
     run.checkpoints.mkdir()
