@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from scipy.stats import chi2
@@ -89,6 +89,7 @@ def conclude(
     """The result of a fit from its minima, the lowest first; starts again where MINOS sees a lower one."""
     best = minima[0]
     covariance, warnings = inverse_hessian(objective, best)
+    best = _last_step(objective, best, covariance)
     columns = natural.layout.columns(program.interest)
     ends, better = {}, None
     for number, column in enumerate(columns if minos and bool(covariance.isfinite().all()) else []):
@@ -120,13 +121,24 @@ def conclude(
     )
 
 
+def _last_step(objective: Objective, best: Minimum, covariance: Tensor) -> Minimum:
+    """One Newton step with the exact Hessian, which is known by now: it squares what the search left to gain."""
+    _, gradient = objective.gradient(best.point)
+    point = (best.point - covariance @ gradient).clamp(objective.lower, objective.upper)
+    if not bool(point.isfinite().all()):
+        return best
+    value = float(objective.values(point[None])[0])
+    return replace(best, point=point, value=value) if value < best.value else best
+
+
 def _elsewhere(minimum: Minimum, best: Minimum, columns: list[int]) -> bool:
     return bool(((minimum.point - best.point)[columns].abs() > _APART).any())
 
 
 def _freedom(program: Program) -> int:
-    """Pulls count on both sides: each is a measurement and a parameter."""
-    entries = sum(site.size for site in program.data_sites.values())
+    """Pulls count on both sides: each is a measurement and a parameter. What measures a held parameter does not."""
+    idle = {f"{name}_measured" for name in program.fixed}
+    entries = sum(s.size for name, s in program.data_sites.items() if not (s.auxiliary and name in idle))
     return entries - sum(site.size for site in program.latents.values() if site.kind == "parameter")
 
 

@@ -20,7 +20,7 @@ from nuppl.optimize.objective import Objective, natural_objective
 from nuppl.optimize.screen import candidates
 from nuppl.typing import Progress, silent
 
-__all__ = ["MINIMIZERS", "fit"]
+__all__ = ["MINIMIZERS", "fit", "lowest_minima"]
 
 _ROUGH = 25
 """Steps from each start but the first."""
@@ -63,11 +63,11 @@ def fit(
     """
     natural = Natural(program)
     objective = natural_objective(natural)
-    minima = _search(program, natural, objective, MINIMIZERS[minimizer], starts, screen, seed, progress)
+    minima = lowest_minima(program, natural, objective, MINIMIZERS[minimizer], starts, screen, seed, progress)
     return conclude(program, natural, objective, minima, minos, progress)
 
 
-def _search(
+def lowest_minima(
     program: Program,
     natural: Natural,
     objective: Objective,
@@ -77,6 +77,10 @@ def _search(
     seed: int,
     progress: Progress,
 ) -> list[Minimum]:
+    """All minima that were found in natural coordinates, the lowest first.
+
+    Arguments: as of `fit`.
+    """
     first = _first(natural, objective, descend)
     points = _declared_starts(program, natural, first.point)
     interest = natural.layout.columns(program.interest)

@@ -18,7 +18,7 @@ from nuppl.optimize.objective import Objective
 
 __all__ = ["Minimum", "NoCurvature", "minimize"]
 
-_PATIENCE, _STALL, _KINK = 4, 1e-4, 1e-3
+PATIENCE, STALL, KINK = 4, 1e-4, 1e-3
 """At a kink, as binned responses have, the gradient jumps and no step ever looks like the last one: four steps in a row
 that gain less than 1e-4 each end the search, converged if less than 1e-3 seems left to gain (0.04 of an error)."""
 
@@ -72,7 +72,7 @@ def minimize(
     damping, decrease, steps, stalled = 0.0, float("inf"), 0, 0
     value, gradient = objective.gradient(point)
     pinned = held
-    while steps < max_steps and stalled < _PATIENCE:
+    while steps < max_steps and stalled < PATIENCE:
         steps += 1
         pinned = held | _outward(objective, point, gradient)
         direction, decrease = _step(objective.curvature(point), gradient, ~pinned, damping)
@@ -84,13 +84,13 @@ def minimize(
         if not float(values[best]) < float(value):
             if damping > 1e8:
                 break
-            damping, stalled = max(10.0 * damping, 1e-3), stalled + int(decrease < _KINK)
+            damping, stalled = max(10.0 * damping, 1e-3), stalled + int(decrease < KINK)
             continue
         damping = 0.0 if best < 2 else max(damping, 1e-3)
-        stalled = stalled + 1 if float(value) - float(values[best]) < _STALL else 0
+        stalled = stalled + 1 if float(value) - float(values[best]) < STALL else 0
         point = candidates[best]
         value, gradient = objective.gradient(point)
-    converged = decrease < tolerance or (stalled >= _PATIENCE and decrease < _KINK)
+    converged = decrease < tolerance or (stalled >= PATIENCE and decrease < KINK)
     return Minimum(point, float(value), decrease, converged, pinned & ~held, steps)
 
 

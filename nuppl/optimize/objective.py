@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nuppl.errors import InputError
 from nuppl.language.density import CHUNK, Natural, Whitened
 from nuppl.language.program import Program
 from nuppl.typing import Density, Values
 
-__all__ = ["Objective", "natural_objective", "whitened_objective"]
+__all__ = ["Objective", "data_moments", "natural_objective", "natural_stiffness", "whitened_objective"]
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,17 @@ class Objective:
         return gradient
 
     def curvature(self, point: Tensor) -> Tensor:
-        """Gauss-Newton's approximation of the Hessian with shape (D, D)."""
-        _, variance, jacobian = self.jacobian(point)
+        """Gauss-Newton's approximation of the Hessian with shape (D, D).
+
+        Where data have no known mean, as those whose density a network learned, it is the exact Hessian with its
+        eigenvalues made positive (Dauphin et al., arXiv:1406.2572).
+        """
+        try:
+            _, variance, jacobian = self.jacobian(point)
+        except InputError:
+            values, vectors = torch.linalg.eigh(self.hessian(point))
+            positive: Tensor = (vectors * values.abs().clamp(min=1e-6)) @ vectors.T
+            return positive
         weighted = jacobian / variance[:, None].clamp(min=1e-12).sqrt()
         return weighted.T @ weighted + self.stiffness.diag()
 
@@ -96,18 +106,23 @@ class Objective:
 
 def natural_objective(natural: Natural) -> Objective:
     """Minus the frequentist log likelihood, with bounds."""
+    return Objective(
+        value=lambda z: -natural.log_likelihood(z),
+        moments=lambda z: data_moments(natural.program, natural.values(z)),
+        stiffness=natural_stiffness(natural),
+        lower=natural.lower,
+        upper=natural.upper,
+    )
+
+
+def natural_stiffness(natural: Natural) -> Tensor:
+    """The curvature of what is not data in natural coordinates, with shape (D,)."""
     stiffness = torch.zeros(natural.dim)
     for name, site in natural.program.latents.items():
         if site.kind != "parameter":
             # z of a pull is in units of its own standard deviation.
             stiffness[natural.layout.columns([name])] = 1.0
-    return Objective(
-        value=lambda z: -natural.log_likelihood(z),
-        moments=lambda z: _moments(natural.program, natural.values(z)),
-        stiffness=stiffness,
-        lower=natural.lower,
-        upper=natural.upper,
-    )
+    return stiffness
 
 
 def whitened_objective(whitened: Whitened) -> Objective:
@@ -122,7 +137,8 @@ def whitened_objective(whitened: Whitened) -> Objective:
     )
 
 
-def _moments(program: Program, values: Values) -> tuple[Tensor, Tensor]:
+def data_moments(program: Program, values: Values) -> tuple[Tensor, Tensor]:
+    """Mean and variance of all data side by side, each with shape (n, M)."""
     n = max((len(value) for value in values.values()), default=1)
     moments = program.moments(values).values()
     means, variances = zip(*moments, strict=True)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
+from nuppl.errors import InputError
 from nuppl.optimize.objective import Objective
 from nuppl.typing import Values
 
@@ -62,7 +63,12 @@ def candidates(
     sobol = SobolEngine(len(interest), scramble=True, seed=seed).draw(points, dtype=torch.float64)
     grid = low + (high - low) * sobol
     observed = torch.cat([value.reshape(-1) for value in data.values()])
-    order = profile_screen(objective, observed, minimum, interest, grid).argsort()
+    try:
+        order = profile_screen(objective, observed, minimum, interest, grid).argsort()
+    except InputError:  # data without a known mean: nuisances stay where they are
+        full = minimum.repeat(len(grid), 1)
+        full[:, interest] = grid
+        order = objective.values(full).nan_to_num(torch.inf).argsort()
     chosen = apart(sobol[order], 0.1, keep)
     starts = minimum.repeat(len(chosen), 1)
     if chosen:

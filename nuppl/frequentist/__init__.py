@@ -1,0 +1,1 @@
+"""Test statistics on grids, and their critical values from pseudo-experiments."""

@@ -1,0 +1,119 @@
+"""The test statistic of pseudo-experiments at the points of a scan.
+
+Toys at a point are drawn at the nuisances that the data prefer there (profile construction: NOvA, arXiv:2207.14353),
+data and centres of pulls both, and fitted twice: at the point, and freely,
+
+    t = 2 [min_a (-log L)(theta, a) - min (-log L)].
+
+Free fits start from the lowest points that `linear` sees on the grid. All points share the random numbers of a tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nuppl.frequentist.profile import Profile
+from nuppl.language.density import Natural
+from nuppl.language.precision import double_precision
+from nuppl.language.simulation import Toys, tile_seed, toys
+from nuppl.optimize.batch import fit_lanes
+from nuppl.optimize.batch_newton import Minima
+from nuppl.optimize.lanes import Likelihoods
+from nuppl.optimize.objective import natural_objective
+from nuppl.optimize.response import Response
+
+__all__ = ["TILE", "Thrower"]
+
+TILE = 256
+"""Toys per tile."""
+
+_STREAM, _STARTS, _NEAR = 41 << 24, 3, 4.0
+"""The stream of random numbers; valleys of the grid from which a free fit starts, and how far they may lie above the
+lowest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Thrower:
+    """Draws and fits pseudo-experiments of a scan.
+
+    Attributes:
+        profile: the scan.
+        seed: the root seed.
+        means: what the points of the grid expect with the reference's nuisances, with shape (G, M).
+        response: for fits of many coordinates.
+    """
+
+    profile: Profile
+    seed: int
+    means: Tensor
+    response: Response
+
+    @classmethod
+    def of(cls, profile: Profile, seed: int) -> Thrower:
+        """For a scan."""
+        linear = profile.linear
+        points = linear.reference.repeat(profile.grid.size, 1)
+        points[:, profile.columns] = profile.minima.point[:, profile.columns]
+        objective = natural_objective(profile.likelihoods.natural)
+        return cls(profile, seed, linear.means(points), Response.at(objective, linear.reference))
+
+    @double_precision()
+    def tile(self, points: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """t of one tile of toys at some points, numbers with shape (P,), and which fits failed, each (P, TILE)."""
+        natural = self.profile.likelihoods.natural
+        thrown = [self._drawn(natural, self.profile.minima.point[point], number) for point in points]
+        drawn = Toys(*(_together(parts) for parts in zip(*thrown, strict=True)))
+        likelihoods = Likelihoods(natural, drawn.data, drawn.centers)
+        cells = points.repeat_interleave(TILE)
+        effective = self.profile.linear.effective(drawn.data, drawn.centers, len(cells))
+        start = self._start(effective, drawn, cells)
+        fixed = fit_lanes(likelihoods, start, held=self.profile.held, response=self.response)
+        free = self._free(likelihoods, effective, drawn, fixed)
+        statistic = 2.0 * (fixed.value - free.value).clamp(min=0.0)
+        failed = ~(fixed.converged & free.converged)
+        return statistic.reshape(-1, TILE), failed.reshape(-1, TILE)
+
+    def _drawn(self, natural: Natural, truth: Tensor, number: int) -> Toys:
+        values = {name: value[0] for name, value in natural.values(truth[None]).items()}
+        seed = tile_seed(self.seed, _STREAM, number)
+        return toys(natural.program, TILE, seed=seed, at=values, tile=TILE)
+
+    def _free(self, likelihoods: Likelihoods, effective: Tensor, drawn: Toys, fixed: Minima) -> Minima:
+        """The lowest of the minima next to the toy's own point and to the valleys of its chi2 on the grid."""
+        found = fit_lanes(likelihoods, fixed.point, response=self.response)
+        lanes, cells = self._valleys(effective)
+        some = Toys(*({name: value[lanes] for name, value in values.items()} for values in drawn))
+        start = self._start(effective[lanes], some, cells)
+        tried = fit_lanes(likelihoods.rows(lanes), start, response=self.response)
+        for rank in range(int(lanes.bincount().max())):
+            mine = _ranked(lanes) == rank
+            found = found.with_rows(lanes[mine], found.rows(lanes[mine]).better(tried.rows(mine)))
+        return found
+
+    def _start(self, effective: Tensor, drawn: Toys, cells: Tensor) -> Tensor:
+        """Points of the grid, numbers with shape (n,), with nuisances from the linear response to each toy."""
+        points = self.profile.minima.point[cells]
+        return self.profile.linear.start(points, effective, self.means[cells], drawn.centers)
+
+    def _valleys(self, effective: Tensor) -> tuple[Tensor, Tensor]:
+        """Toys and the points of the grid from which their free fits start: local minima of chi2 near the lowest."""
+        chi2 = self.profile.linear.chi2(effective, self.means)
+        valley = torch.ones_like(chi2, dtype=torch.bool)
+        for neighbour in self.profile.grid.neighbours():
+            valley &= chi2 <= chi2[:, neighbour]
+        height, cells = torch.where(valley, chi2, torch.inf).topk(min(_STARTS, chi2.shape[1]), dim=1, largest=False)
+        lanes, ranks = (height <= height[:, :1] + _NEAR).nonzero(as_tuple=True)
+        return lanes, cells[lanes, ranks]
+
+
+def _together(parts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _ranked(lanes: Tensor) -> Tensor:
+    """How often each entry of an ascending list has occurred before."""
+    first = torch.searchsorted(lanes, lanes)
+    return torch.arange(len(lanes)) - first
