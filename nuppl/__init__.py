@@ -15,6 +15,7 @@ _HOME = {
     "Model": "language.model",
     "Simulator": "language.distributions",
     "auxiliary": "language.sites",
+    "guide": "inference.pyro_guide",
     "marginalize": "inference.structure",
     "model": "language.model",
     "observe": "language.sites",
@@ -24,6 +25,8 @@ _HOME = {
     "pull": "language.sites",
     "random_effect": "language.sites",
     "scope": "language.plates",
+    "surrogate": "inference.surrogate",
+    "workspace": "experiments.workspace",
 }
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "Model",
     "Simulator",
     "auxiliary",
+    "guide",
     "marginalize",
     "model",
     "observe",
@@ -40,6 +44,8 @@ __all__ = [
     "pull",
     "random_effect",
     "scope",
+    "surrogate",
+    "workspace",
 ]
 
 

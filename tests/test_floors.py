@@ -110,6 +110,7 @@ def test_help_needs_neither_torch_nor_pyro(statement):
 def test_the_root_exports_what_it_says():
     assert set(nuppl.__all__) <= set(dir(nuppl))
     for name in nuppl.__all__:
-        assert getattr(nuppl, name).__module__.startswith(("nuppl.language.", "nuppl.inference.", "nuppl.report."))
+        home = getattr(nuppl, name).__module__
+        assert home.startswith(("nuppl.language.", "nuppl.experiments.", "nuppl.inference.", "nuppl.report."))
     with pytest.raises(AttributeError, match="nothing_like_this"):
         _ = nuppl.nothing_like_this

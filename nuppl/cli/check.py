@@ -17,11 +17,12 @@ __all__ = ["check"]
 @json_option
 def check(model: str, fixed: tuple[str, ...], options: tuple[str, ...], as_json: bool) -> int:
     """Prove that FILE keeps the contract of a model: shapes, batching, gradients, data. Checks every model of FILE."""
+    from nuppl.cli.loading import models_of
     from nuppl.language.check import check as prove
     from nuppl.language.check import format_report
-    from nuppl.language.loading import load_model, load_models
+    from nuppl.language.loading import load_model
 
-    models = [load_model(model)[0]] if ":" in model else list(load_models(model).values())
+    models = [load_model(model, models_of)[0]] if ":" in model else list(models_of(model).values())
     passed = True
     for each in models:
         report = prove(each, assignments(options, "--option"), numbers(fixed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from nuppl.language.program import Program
 
 __all__ = [
+    "Count",
+    "CountOrFolder",
     "assignments",
     "json_option",
     "model_options",
@@ -29,6 +32,37 @@ LARGEST = 2**63 - 1
 """Seeds are stored as whole numbers of 64 bits."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Count(click.IntRange):
+    """A whole number, which may be written as 1e6."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        try:
+            whole = int(value)
+        except ValueError:
+            whole = self._whole(value, param, ctx)
+        return super().convert(whole, param, ctx)
+
+    def _whole(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        with suppress(ValueError, OverflowError):
+            if float(value).is_integer():
+                return int(float(value))
+        self.fail(f"expected a whole number such as 1000 or 1e3, got {value!r}", param, ctx)
+
+
+class CountOrFolder(Count):
+    """A whole number, or the name of a folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or the name."""
+        return value if isinstance(value, str) and Path(value).is_dir() else super().convert(value, param, ctx)
+
+    def _whole(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        with suppress(ValueError):
+            return super()._whole(value, param, ctx) if math.isfinite(float(value)) else int(value)
+        self.fail(f"expected a whole number, or a folder that nuppl simulate wrote, got {value!r}", param, ctx)
 
 
 def model_options(command: F) -> F:
@@ -112,7 +146,8 @@ def program_from(
     model: str, fixed: Iterable[str], options: Iterable[str], outside: bool = False
 ) -> tuple[Program, Path]:
     """The program that the arguments describe, and the model file."""
+    from nuppl.cli.loading import models_of
     from nuppl.language.loading import load_model
 
-    loaded, file = load_model(model)
+    loaded, file = load_model(model, models_of)
     return loaded.bind(assignments(options, "--option"), numbers(fixed), outside=outside), file

@@ -42,14 +42,15 @@ def p_values(evidence: Evidence) -> Iterator[Check]:
 def _p_value(observed: Array, replicated: Array) -> float | None:
     """The fraction of draws at which a replica exceeds the data; None where X^2 is not defined.
 
-    A variance that does not exist makes X^2 NaN, one that is infinite makes it 0 whatever the data.
+    A variance that does not exist makes X^2 NaN, one that is infinite makes it 0 whatever the data. It is 0 in every
+    draw too where no latent acts on the site: what measures a parameter that is held at the measured value.
 
     >>> zero, one = np.zeros(2), np.ones(2)
-    >>> _p_value(zero, one), _p_value(one, zero), _p_value(zero, zero), _p_value(one, np.nan * one)
+    >>> _p_value(one, 2 * one), _p_value(one, zero), _p_value(zero, one), _p_value(one, np.nan * one)
     (1.0, 0.0, None, None)
     """
     known = ~(np.isnan(observed) | np.isnan(replicated))
     observed, replicated = observed[known], replicated[known]
-    if not (observed.any() or replicated.any()):
+    if not observed.any():
         return None
     return float((replicated >= observed).mean())

@@ -20,6 +20,8 @@ from nuppl.language.watch import Watch, describe_error, watched
 
 __all__ = ["CheckReport", "Finding", "check", "format_report", "format_table"]
 
+_COUNTS = ("Poisson", "Binomial")
+
 
 def check(
     model: Model, options: Mapping[str, Any] | None = None, fixed: Mapping[str, Any] | None = None
@@ -102,7 +104,7 @@ def _data(name: str, program: Program) -> Iterator[Finding]:
         yield Finding("simulator", name, "note", "a simulator without density: use the engines npe, nle, nre, ...")
     if site.data is None:
         yield Finding("data", name, "warning", "no data: it can be simulated, not fitted; give data to nuppl.observe")
-    elif site.distribution in ("Poisson", "Binomial") and bool((site.data != site.data.round()).any()):
+    elif site.distribution in _COUNTS and not site.auxiliary and bool((site.data != site.data.round()).any()):
         yield Finding("data", name, "warning", "expected whole counts, got fractions: are these Asimov data?")
 
 

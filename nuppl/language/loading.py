@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -36,14 +37,18 @@ def load_models(path: str | Path) -> dict[str, Model]:
     return models
 
 
-def load_model(spec: str) -> tuple[Model, Path]:
+def load_model(spec: str, load: Callable[[str], dict[str, Model]] = load_models) -> tuple[Model, Path]:
     """The model named by FILE or FILE:MODEL, and its file; without a name the file must declare just one.
 
+    Arguments:
+        spec: FILE or FILE:MODEL.
+        load: a file's models by name.
+
     Raises:
-        InputError: see `load_models`; several models and no name, or a name that is not there.
+        InputError: see `load`; several models and no name, or a name that is not there.
     """
     file, colon, name = spec.partition(":") if not Path(spec).exists() else (spec, "", "")
-    models = load_models(file)
+    models = load(file)
     if colon:
         if not name:
             raise InputError(

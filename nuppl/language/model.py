@@ -6,6 +6,7 @@ import functools
 import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from nuppl.errors import InputError, unknown
@@ -27,6 +28,7 @@ class Model:
         panels: groups of plate entries that reports add up into one spectrum, such as near and far detectors.
         starts: points from which fits start as well, for minima that an author knows of.
         sources: where the data come from, as citations; reports show them, "doi:..." and "arXiv:..." as links.
+        file: where it is written, if not in the Python file of its function.
         options: keyword arguments of the function, with their defaults.
     """
 
@@ -38,6 +40,7 @@ class Model:
         panels: Mapping[str, Sequence[str]] | None = None,
         starts: Sequence[Mapping[str, float]] = (),
         sources: Sequence[str] = (),
+        file: Path | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -48,6 +51,7 @@ class Model:
         self.panels = {name: tuple(members) for name, members in (panels or {}).items()}
         self.starts = tuple(dict(start) for start in starts)
         self.sources: tuple[str, ...] = (sources,) if isinstance(sources, str) else tuple(map(str, sources))
+        self.file = file
         self.options = _options(function)
 
     def __call__(self, **options: Any) -> Any:

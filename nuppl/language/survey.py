@@ -101,6 +101,7 @@ def _describe(msg: Any, fixed: Any, data: Any) -> Site:
         prior={} if is_data or conditional else _made_from(fn),
         conditional=conditional,
         has_density=_has_density(fn),
+        has_moments=_has_moments(fn),
         auxiliary=said.auxiliary,
         fixed=held,
         dtype=_dtype(fn),
@@ -186,6 +187,13 @@ def _made_from(fn: Any) -> dict[str, Tensor]:
 
 def _has_density(fn: Any) -> bool:
     return not isinstance(innermost(fn), Simulator)
+
+
+def _has_moments(fn: Any) -> bool:
+    try:
+        return fn.mean is not None and fn.variance is not None
+    except NotImplementedError:
+        return False
 
 
 def _dtype(fn: Any) -> torch.dtype:

@@ -44,6 +44,7 @@ class Site:
             depends on another latent.
         conditional: whether its distribution depends on another latent.
         has_density: False for simulators.
+        has_moments: whether mean and variance of its distribution are known.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Site:
     prior: Mapping[str, Tensor]
     conditional: bool
     has_density: bool
+    has_moments: bool
     auxiliary: bool
     fixed: bool
     dtype: torch.dtype

@@ -22,6 +22,9 @@ __all__ = ["Minima", "minimize_all"]
 _FIRST, _UP, _DOWN, _HOPELESS = 1e-3, 8.0, 0.1, 1e10
 """Damping: where it begins, by how much it rises and falls, and when a lane is given up."""
 
+_GOOD = 0.2
+"""How far a gain may lie from its promise for a curvature to be kept."""
+
 _SLOW = 8
 """Steps after which a lane gets the exact Hessian: far from its data, what Fisher's information leaves out counts."""
 
@@ -166,7 +169,8 @@ class _Search:
         self.steps[lanes] += 1
         taken = lanes[good]
         self.point[taken], self.value[taken], self.gradient[taken] = point[good], value[good], gradient[good]
-        self.stale[taken] = True
+        # Where the step brought what it promised the curvature is still good.
+        self.stale[taken] = (gain[good] / expected[good] - 1.0).abs() > _GOOD
         self.done[lanes] = self.damping[lanes] > _HOPELESS
 
     def minima(self) -> Minima:

@@ -166,6 +166,8 @@ def versions() -> dict[str, str]:
 
 def source_file(program: Program) -> Path | None:
     """The file in which the model is written, if it was not typed into a session."""
+    if program.model.file is not None:
+        return program.model.file
     try:
         name = inspect.getsourcefile(program.model.function)
     except TypeError:
