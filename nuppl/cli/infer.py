@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuppl.cli.options import json_option, out_option, program_from, program_options, seed_option
+from nuppl.cli.options import CountOrFolder, json_option, out_option, program_from, program_options, seed_option
 from nuppl.errors import InputError
 from nuppl.inference.registry import DEFAULT, ENGINES
 from nuppl.inference.settings import OWN
@@ -41,7 +41,7 @@ AT_LEAST_ONE = click.IntRange(1, 10**9)
     "--guide",
     default="laplace",
     show_default=True,
-    help="Whose draws importance weights: laplace, tempered, svi or prior; or a run of npe, fmpe or npse, to use its "
+    help="Whose draws importance weights: laplace, tempered, svi or prior; or a run of a neural engine, to use its "
     "network without training.",
 )
 @click.option("--chains", type=AT_LEAST_ONE, help="Independent chains, islands, or batches of proposals.")
@@ -61,21 +61,29 @@ AT_LEAST_ONE = click.IntRange(1, 10**9)
     "--simulations",
     default=10_000,
     show_default=True,
-    type=click.IntRange(max=10**9),
-    help="From which a network learns (npe, fmpe, npse).",
+    type=CountOrFolder(max=10**9),
+    help="From which a network learns: a number, or a folder that nuppl simulate wrote (neural engines).",
 )
 @click.option(
     "--epochs",
     default=0,
     type=click.IntRange(0, 10**6),
-    help="Passes over them; by default until nothing is gained (npe, fmpe, npse).",
+    help="Passes over them; by default until nothing is gained (neural engines).",
 )
 @click.option(
     "--ensemble",
     default=1,
     show_default=True,
     type=click.IntRange(max=1000),
-    help="Networks whose mixture is used (npe, fmpe, npse).",
+    help="Networks whose mixture is used (neural engines).",
+)
+@click.option(
+    "--rounds",
+    default=1,
+    show_default=True,
+    type=click.IntRange(max=1000),
+    help="Rounds of simulations, each nearer to the posterior of these data; the network then serves no others (neural "
+    "engines).",
 )
 @click.option(
     "--marginalize", default="auto", show_default=True, help="Sites to integrate in closed form: auto, none, or names."
@@ -95,6 +103,7 @@ def infer(context: click.Context, /, source: Path | None, as_json: bool, resume:
     from nuppl.results.run import finished
 
     asked = {**given, **_stored(context, source)} if source else given
+    _check_guide(context, asked)
     if not asked["model"]:
         raise InputError("infer: expected a model file, or --from with a run to repeat; got neither")
     with redirect_stdout(sys.stderr):  # whatever a model prints: stdout is for results
@@ -111,6 +120,19 @@ def infer(context: click.Context, /, source: Path | None, as_json: bool, resume:
     said = f"report: {report}" if report.exists() else f"result: {folder.path}"
     click.echo(f"inference took {attrs['seconds']:.1f} s; {said}", err=True)
     return 0 if verdict.trusted else NOT_TRUSTED
+
+
+def _check_guide(context: click.Context, asked: Mapping[str, Any]) -> None:
+    """That nobody names the guide of importance where a network is trained; its default stands for none there."""
+    from nuppl.inference.settings import GUIDES
+
+    named = context.get_parameter_source("guide") == click.core.ParameterSource.COMMANDLINE
+    engine = ENGINES.get(asked["engine"])
+    if named and asked["guide"] in GUIDES and engine is not None and engine.module in ("neural", "surrogates"):
+        raise InputError(
+            f"--guide {asked['guide']}: {asked['engine']} trains a network of its own: expected no guide, or a run of "
+            f"{asked['engine']}; --engine importance weights the draws of {asked['guide']!r}"
+        )
 
 
 def _begun(place: Path, file: Path, determines: Mapping[str, Any], overwrite: bool, resume: bool) -> RunFolder:
@@ -143,6 +165,8 @@ def _resolved(asked: Mapping[str, Any]) -> tuple[Program, Path, str, Settings, d
     trained = {}
     if settings.guide not in GUIDES:
         engine, trained["guide_sha256"] = _trained(settings.guide, asked["engine"])
+    if isinstance(settings.simulations, str):
+        trained["simulations_sha256"] = _simulated(settings.simulations, program)
     settings = resolved(engine, settings)
     determines = {
         "model": program.model.name,
@@ -167,6 +191,14 @@ def _trained(guide: str, engine: str) -> tuple[str, str]:
     return own, sha256(Path(guide) / "guide.pt")
 
 
+def _simulated(folder: str, program: Program) -> str:
+    """The SHA-256 of a store of simulations, which must be of the program."""
+    from nuppl.results.simulations import SimulationStore, digest
+
+    SimulationStore.open(folder).check(SimulationStore.of_program(program))
+    return digest(folder)
+
+
 def _stored(context: click.Context, source: Path) -> dict[str, Any]:
     """The settings of another run, where nothing else was said on the command line."""
     from nuppl.results.record import model_of, read_settings
@@ -181,6 +213,8 @@ def _stored(context: click.Context, source: Path) -> dict[str, Any]:
     # An engine that has no use for a number of these stores 0.
     stored |= {name: stored.get(name) or None for name in OWN}
     default = click.core.ParameterSource.DEFAULT
+    if context.get_parameter_source("engine") != default and context.params["engine"] != stored.get("engine"):
+        stored.pop("guide", None)  # it was another engine's
     return {
         name: _checked(context, option, stored[name], file)
         for option in context.command.params

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nuppl.cli.options import json_option, model_options, out_option, output_file, program_from, seed_option
+from nuppl.cli.options import Count, json_option, output_file, program_from, program_options, seed_option
+from nuppl.cli.simulating import Asked, added, merged, told
 from nuppl.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,19 +22,28 @@ __all__ = ["simulate"]
 
 
 @click.command()
-@model_options
+@click.argument("sources", metavar="FILE[:MODEL]", nargs=-1, required=True)
+@program_options
 @click.option("--asimov", is_flag=True, help="The expected data instead of draws.")
-@click.option("-n", "count", type=click.IntRange(min=1), help="Number of pseudo-experiments.  [default: 1]")
-@out_option
+@click.option("-n", "count", type=Count(min=1), help="Number of pseudo-experiments, such as 1e6.  [default: 1]")
+@click.option("--processes", default=1, show_default=True, type=click.IntRange(1, 1024), help="That share the work.")
+@click.option("--merge", is_flag=True, help="Put folders of simulations, given instead of FILE, together.")
+@click.option("--out", type=click.Path(), help="Where to write: a file, or FOLDER/ for a store of simulations.")
+@click.option("--overwrite", is_flag=True, help="Replace a finished result.")
 @seed_option
 @json_option
+@click.pass_context
 def simulate(
-    model: str,
+    context: click.Context,
+    /,
+    sources: tuple[str, ...],
     fixed: tuple[str, ...],
     options: tuple[str, ...],
     asimov: bool,
     count: int | None,
-    out: Path | None,
+    processes: int,
+    merge: bool,
+    out: str | None,
     overwrite: bool,
     seed: int,
     as_json: bool,
@@ -42,11 +52,24 @@ def simulate(
 
     What is not --set is drawn from its prior, or with --asimov kept at its nominal value. Values outside the prior
     are allowed here.
+
+    With --out FOLDER/ simulations are kept in tiles, larger than memory, for `nuppl infer --simulations FOLDER`. The
+    same command again goes on after an interruption; with a larger -n it adds to what is there.
     """
     if asimov and count is not None:
         raise InputError("simulate: --asimov gives the one expected data set; leave -n away")
-    program, file = program_from(model, fixed, options, outside=True)
-    target = output_file(out or Path(f"{file.stem}-{'asimov' if asimov else 'simulated'}.nc"), overwrite)
+    if merge:
+        if out is None or asimov or count is not None or fixed or options:
+            raise InputError("simulate: --merge takes folders of simulations and --out FOLDER, and nothing else")
+        return told(merged(sources, Path(out), overwrite), as_json)
+    if len(sources) > 1:
+        raise InputError(f"simulate: expected one model file, got {', '.join(sources)}; --merge takes folders")
+    if out is not None and not asimov and (out.endswith("/") or Path(out).is_dir()):
+        given = context.get_parameter_source("seed") != click.core.ParameterSource.DEFAULT
+        asked = Asked(sources[0], fixed, options)
+        return told(added(asked, Path(out), count or 1, seed if given else None, processes, overwrite), as_json)
+    program, file = program_from(sources[0], fixed, options, outside=True)
+    target = output_file(Path(out or f"{file.stem}-{'asimov' if asimov else 'simulated'}.nc"), overwrite)
     used = _asimov(program, target) if asimov else _draw(program, target, count or 1, seed)
     if as_json:
         click.echo(json.dumps({"out": str(target), "parameters": used}))
@@ -95,7 +118,7 @@ def _check_room(program: Program, count: int) -> None:
     if count * each > memory:
         raise InputError(
             f"-n: expected at most {memory // each} pseudo-experiments, whose {each} bytes each fit into memory, got "
-            f"{count}; draw them in several files with different --seed"
+            f"{count}; draw them into a folder, --out FOLDER/"
         )
 
 

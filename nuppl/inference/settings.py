@@ -30,6 +30,7 @@ _LEAST = {
     "simulations": 1,
     "epochs": 0,
     "ensemble": 1,
+    "rounds": 1,
 }
 
 
@@ -45,11 +46,14 @@ class Settings:
         proposals: guide draws per chain (importance, npe, fmpe, npse).
         particles: per island (smc, and the guide tempered).
         guide: whose draws are weighted (importance): laplace, which finds structure and modes by itself; tempered, a
-            population brought there from the prior; svi; prior. For npe, fmpe and npse the
-            folder of a run whose trained network serves, without training.
-        simulations: from which a network learns (npe, fmpe, npse).
+            population brought there from the prior; svi; prior. For neural engines the folder
+            of a run whose trained network serves, without training.
+        simulations: from which a network learns (npe, fmpe, npse, nle, nre, bnre): how many to draw, or the folder of
+            a store.
         epochs: passes over them; 0 stops when nothing is gained any more.
-        ensemble: networks, whose mixture is the guide.
+        ensemble: networks, whose mixture is the guide or the surrogate.
+        rounds: in which these simulations are made, each where the last says that the posterior is. With more than one
+            the network serves these data only.
         marginalize: what to integrate in closed form (smc, hmc): "auto", "none", or names of sites with commas.
         scratch: a folder for draws and checkpoints, with which an interrupted engine goes on; nothing is kept where
             None.
@@ -63,9 +67,10 @@ class Settings:
     proposals: int = 2500
     particles: int = 128
     guide: str = "laplace"
-    simulations: int = 10_000
+    simulations: int | str = 10_000
     epochs: int = 0
     ensemble: int = 1
+    rounds: int = 1
     marginalize: str = "auto"
     scratch: Path | None = None
     kept: Path | None = None
@@ -73,13 +78,29 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value < least and not (value == 0 and name in OWN):
+            if not isinstance(value, str) and value < least and not (value == 0 and name in OWN):
                 raise InputError(f"{name}: expected at least {least}, got {value}")
         if self.guide not in GUIDES and not (Path(self.guide) / GUIDE).is_file():
             found = unknown("guide", self.guide, GUIDES)
-            raise InputError(f"{found}; or the folder of a run of npe, fmpe or npse, which holds {GUIDE}")
+            raise InputError(
+                f"{found}; or the folder of a run of npe, fmpe or npse, or of a surrogate, which holds {GUIDE}"
+            )
+        if isinstance(self.simulations, str) and self.rounds > 1:
+            raise InputError(f"rounds: a store of simulations is of the prior, expected 1, got {self.rounds}")
         if self.seed < 0:
             raise InputError(f"seed: expected a non-negative integer, got {self.seed}")
+
+    @property
+    def in_rounds(self) -> tuple[int | str, int]:
+        """The simulations of the first round, and how many of each further one.
+
+        >>> Settings(simulations=1001, rounds=2).in_rounds, Settings(simulations="sims").in_rounds
+        ((501, 500), ('sims', 0))
+        """
+        if isinstance(self.simulations, str):
+            return self.simulations, 0
+        each, rest = divmod(self.simulations, self.rounds)
+        return each + rest, each
 
     def filled(self, **own: int) -> Settings:
         """With the engine's own numbers where 0 was given."""

@@ -1,13 +1,15 @@
 """What neural estimators learn from: draws of a program's latents, whitened, and of its data.
 
 The data of all sites stand side by side in one flat vector, each a `Field` whose kind follows from the support of the
-site's distribution. A simulation whose distributions have no valid arguments (a negative rate), or whose values are not
-finite, has failed; it is dropped and counted.
+site's distribution. Simulations that failed (`simulating`) are dropped and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -15,19 +17,19 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from nuppl.errors import InputError
+from nuppl.inference.simulating import draw_batch
 from nuppl.language.layout import Layout
-from nuppl.language.precision import seeded
 from nuppl.language.program import Program
-from nuppl.language.simulation import TILE, tile_seed, tiles
+from nuppl.language.simulation import TILE, tiles
 from nuppl.language.table import Site
 from nuppl.language.transport import transport
 from nuppl.neural.fields import Field
 from nuppl.results.checkpoints import Checkpoints
+from nuppl.results.simulations import SimulationStore
+from nuppl.results.tiles import Tile
 from nuppl.typing import Progress, silent
 
-__all__ = ["Simulated", "data_fields", "flat_data", "latent_values", "simulated", "whitened_layout"]
-
-_STREAM = 21 << 24
+__all__ = ["Simulated", "data_fields", "flat_data", "latent_values", "require_success", "simulated", "whitened_layout"]
 
 
 class Simulated(NamedTuple):
@@ -37,11 +39,13 @@ class Simulated(NamedTuple):
         u: whitened latents with shape (n, D), or those that were asked for.
         data: with shape (n, M).
         failed: simulations that were dropped.
+        reasons: why, {text: how many}.
     """
 
     u: Tensor
     data: Tensor
     failed: int
+    reasons: Mapping[str, int] = MappingProxyType({})
 
 
 def data_fields(program: Program) -> tuple[Field, ...]:
@@ -74,61 +78,101 @@ def flat_data(program: Program) -> Tensor:
 
 def simulated(
     program: Program,
-    n: int,
+    source: int | str | Path,
     seed: int,
     columns: Tensor | None = None,
     store: Checkpoints | None = None,
     progress: Progress = silent,
 ) -> Simulated:
-    """Draw a program n times.
+    """Simulations of a program, drawn now or read from a store.
+
+    A store that was made with the same seed gives the same simulations as drawing as many.
 
     Arguments:
+        source: how many to draw, or the folder of a store.
         columns: which whitened latents to keep, with shape (d,); all by default.
         store: what an interrupted run had simulated, and where this one keeps what it has.
 
     Raises:
-        InputError: all simulations failed, or a latent that cannot be whitened.
+        InputError: all simulations failed, a latent that cannot be whitened, or a store of another model.
     """
+    if not isinstance(source, int):
+        return _stored(program, SimulationStore.open(source), columns, progress)
     store = store or Checkpoints(None)
-    kept = store.load("simulations") or {"u": [], "data": []}
+    kept = store.load("simulations") or {"u": [], "data": [], "code": [], "reasons": []}
     layout = whitened_layout(program)
-    for number, keep in tiles(n):
+    for number, keep in tiles(source):
         if number < len(kept["u"]):
             continue
-        with seeded(tile_seed(seed, _STREAM, number)), torch.no_grad():
-            u, data = _tile(program, layout, TILE)
-        kept["u"].append(u[:keep] if columns is None else u[:keep, columns])
-        kept["data"].append(data[:keep])
-        progress(number * TILE + keep, n, "simulations")
-        if store.due() or number * TILE + keep == n:
+        drawn = draw_batch(program, layout, seed, number).first(keep)
+        kept["u"].append(drawn.u if columns is None else drawn.u[:, columns])
+        kept["data"].append(drawn.data)
+        kept["code"].append(drawn.code)
+        kept["reasons"].append(list(drawn.reasons))
+        progress(number * TILE + keep, source, "simulations")
+        if store.due() or number * TILE + keep == source:
             store.save("simulations", kept)
-    return _succeeded(torch.cat(kept["u"]), torch.cat(kept["data"]))
+    rows = zip(kept["u"], kept["data"], kept["code"], map(tuple, kept["reasons"]), strict=True)
+    return _succeeded(source, (Tile(*row) for row in rows))
 
 
-def _succeeded(u: Tensor, data: Tensor) -> Simulated:
-    good = u.isfinite().all(1) & data.isfinite().all(1)
-    if not bool(good.any()):
+def _stored(program: Program, store: SimulationStore, columns: Tensor | None, progress: Progress) -> Simulated:
+    store.check(store.of_program(program))
+    total = sum(tile.rows for tile in store.held())
+
+    def told() -> Iterator[Tile]:
+        done = 0
+        for tile in store.tiles(columns):
+            yield tile
+            done += len(tile.u)
+            progress(done, total, "reading simulations")
+
+    return _succeeded(total, told())
+
+
+def _succeeded(total: int, parts: Iterable[Tile]) -> Simulated:
+    """Those that succeeded, put in place as they come: a store may be nearly as large as memory."""
+    u, data, good = torch.zeros(0, 0), torch.zeros(0, 0), 0
+    reasons: Counter[str] = Counter()
+    for part in parts:
+        if not good:
+            u, data = (torch.empty(total, values.shape[1], dtype=torch.float64) for values in (part.u, part.data))
+        fine = ~part.failed
+        stop = good + int(fine.sum())
+        u[good:stop], data[good:stop] = part.u[fine], part.data[fine]
+        reasons.update(part.counts())
+        good = stop
+    if not good:
+        why = "; ".join(f"{count} times {reason}" for reason, count in reasons.most_common(3)) or "there are none"
         raise InputError(
-            f"all {len(u)} simulations failed (values that are not finite, or distributions without valid arguments): "
-            "expected a program that can be drawn from its prior; look for the place with nuppl check"
+            f"all {total} simulations failed ({why}): expected a program that can be drawn from its prior; look for "
+            "the place with nuppl check"
         )
-    return Simulated(u[good], data[good], int((~good).sum()))
+    return Simulated(u[:good], data[:good], reasons.total(), dict(reasons))
 
 
-def _tile(program: Program, layout: Layout, n: int) -> tuple[Tensor, Tensor]:
-    blocks: dict[str, Tensor] = {}
-    data: list[Tensor] = []
+def require_success(sims: Simulated, most: float = 0.01) -> None:
+    """That few enough simulations failed for a likelihood to be learned from the others.
 
-    def visit(msg: Any, site: Site) -> None:
-        value = msg["value"] = _sampled(msg["fn"])
-        if site.kind == "data":
-            data.append(value.expand(n, *site.full_shape).reshape(n, -1).double())
-        else:
-            block = transport(msg["fn"]).inverse(value)
-            blocks[site.name] = block.reshape(-1, *layout.blocks[site.name].shape)
+    A posterior may be learned from those that succeeded: the data at hand did succeed. A likelihood p(data | latents)
+    learned from them lacks the factor P(success | latents), which moves every answer where that is not constant.
 
-    program.run(visit, n=n)
-    return layout.pack(blocks).expand(n, -1), torch.cat(data, 1)
+    Arguments:
+        most: the share that may fail.
+
+    Raises:
+        InputError: more did.
+
+    >>> require_success(Simulated(torch.zeros(99, 2), torch.zeros(99, 1), 1, {}))
+    """
+    share = sims.failed / (len(sims.u) + sims.failed)
+    if share > most:
+        why = "; ".join(f"{count} times {reason}" for reason, count in sims.reasons.items())
+        raise InputError(
+            f"simulations: {sims.failed} of {len(sims.u) + sims.failed} failed ({100 * share:.2g} %: {why}), expected "
+            f"at most {100 * most:g} % for a learned likelihood, which knows nothing of where the program fails; mend "
+            "the program, narrow the prior to where it works, or learn the posterior (npe, fmpe, npse)"
+        )
 
 
 def whitened_layout(program: Program) -> Layout:
@@ -156,40 +200,6 @@ def _values(program: Program, layout: Layout, u: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
         program.run(visit)
     return found
-
-
-def _sampled(fn: Any) -> Tensor:
-    """A draw, NaN where the distribution has no valid arguments: one bad lane must not stop the others."""
-    try:
-        return fn.sample()  # type: ignore[no-any-return]
-    except (RuntimeError, ValueError):
-        repaired = _repaired(fn)
-        if repaired is None:
-            raise
-    mended, good = repaired
-    if not bool(good.any()):
-        return torch.full((*fn.batch_shape, *fn.event_shape), torch.nan)
-    return torch.where(good, mended.sample(), torch.nan)
-
-
-def _repaired(fn: Any) -> tuple[Any, Tensor] | None:
-    """The distribution with valid arguments everywhere, and where they were valid; None where that cannot be told."""
-    if isinstance(fn, torch.distributions.Independent):
-        inner = _repaired(fn.base_dist)
-        return inner and (type(fn)(inner[0], fn.reinterpreted_batch_ndims), inner[1])
-    known: Mapping[str, Any] = fn.arg_constraints
-    arguments = {name: fn.__dict__[name] for name in known if isinstance(fn.__dict__.get(name), Tensor)}
-    if not arguments:
-        return None
-    good = torch.ones(fn.batch_shape, dtype=torch.bool)
-    for name, value in arguments.items():
-        valid = known[name].check(value)
-        if valid.shape != value.shape:
-            return None
-        good = good & valid
-        if bool(valid.any()):
-            arguments[name] = torch.where(valid, value, value[valid][0])
-    return type(fn)(**arguments, validate_args=False), good
 
 
 def _kind(fn: Any) -> str:
