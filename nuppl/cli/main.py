@@ -22,12 +22,14 @@ from nuppl.errors import InputError, NupplError
 __all__ = ["cli", "main"]
 
 COMMANDS = {
+    "calibrate": "Test the posteriors of a run on data that its program simulates.",
     "check": "Prove that a model file keeps the contract.",
     "evidence": "Compare two runs of one data set: Bayes factor, and what it owes to the priors.",
     "export": "Write the posterior for GetDist, or its summary as CSV.",
     "fit": "Maximise the likelihood: best fit, errors, goodness of fit.",
     "infer": "Draw from the posterior and write a run folder with a report.",
     "report": "Write the HTML report of a run anew.",
+    "scan": "Profile the likelihood over a grid; critical values from toys.",
     "show": "Print what a result file or run folder holds, with its verdict.",
     "simulate": "Draw pseudo-experiments, or write the expected data.",
 }

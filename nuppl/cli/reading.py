@@ -50,6 +50,10 @@ def reading(run: Path) -> Iterator[tuple[Path, dict[str, xr.Dataset]]]:
 
 def result_file(run: Path) -> Path:
     """The result of a run folder, or the file itself."""
+    from nuppl.results.run import RESULT, SCAN
+
     if not run.exists():
         raise InputError(f"result {str(run)!r}: expected a run folder or a result file, found none")
-    return run / "posterior.nc" if run.is_dir() else run
+    if not run.is_dir():
+        return run
+    return next((run / name for name in (RESULT, SCAN) if (run / name).exists()), run / RESULT)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,25 +25,32 @@ from nuppl.results.summary import Summary, summarize_result
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["carried_out"]
+__all__ = ["carried_out", "left_in_order"]
 
 
 def carried_out(
     folder: RunFolder, program: Program, engine: str, settings: Settings
 ) -> tuple[list[Summary], Verdict, Mapping[str, Any]]:
     """The rows to show, the verdict and the engine's numbers of a run that is in its place."""
+    with left_in_order(folder):
+        draws = _drawn(program, engine, replace(settings, scratch=folder.checkpoints, kept=folder.work), folder)
+        verdict, rows = _write(folder, program, draws, settings.seed)
+        folder.finish(verdict=verdict.to_json(), seconds=draws.attrs["seconds"])
+    return rows, verdict, draws.attrs
+
+
+@contextmanager
+def left_in_order(folder: RunFolder) -> Iterator[None]:
+    """Work on a run; if that ends early, keep what was done and say how to go on."""
     try:
         with writing(folder.path):
-            draws = _drawn(program, engine, replace(settings, scratch=folder.checkpoints, kept=folder.work), folder)
-            verdict, rows = _write(folder, program, draws, settings.seed)
-            folder.finish(verdict=verdict.to_json(), seconds=draws.attrs["seconds"])
+            yield
     except BaseException as error:
         if folder.leave(keep=_passes(error)):
             command = folder.record["command"]
             again = command if "--resume" in shlex.split(command) else f"{command} --resume"
             click.echo(f"what was done is kept; go on with: {again}", err=True)
         raise
-    return rows, verdict, draws.attrs
 
 
 def _passes(error: BaseException) -> bool:

@@ -25,6 +25,10 @@ def show(run: Path, as_json: bool) -> int:
         said = metadata(groups)
         if "posterior" in groups:
             return show_posterior(groups, said, as_json)
+        if "scan" in groups:
+            from nuppl.cli.scan import show_scan
+
+            return show_scan(groups["scan"], as_json)
         held = {
             name: {str(v): list(g[v].sizes.items()) for v in g.data_vars} for name, g in groups.items() if name != "/"
         }

@@ -30,7 +30,7 @@ __all__ = ["TILE", "Thrower"]
 TILE = 256
 """Toys per tile."""
 
-_STREAM, _STARTS, _NEAR = 41 << 24, 3, 4.0
+_STREAM, _STARTS, _NEAR = 41 << 24, 3, 2.0
 """The stream of random numbers; valleys of the grid from which a free fit starts, and how far they may lie above the
 lowest."""
 
@@ -82,15 +82,20 @@ class Thrower:
         return toys(natural.program, TILE, seed=seed, at=values, tile=TILE)
 
     def _free(self, likelihoods: Likelihoods, effective: Tensor, drawn: Toys, fixed: Minima) -> Minima:
-        """The lowest of the minima next to the toy's own point and to the valleys of its chi2 on the grid."""
-        found = fit_lanes(likelihoods, fixed.point, response=self.response)
+        """The lowest of the minima next to the valleys of the toy's chi2 on the grid, and to its own point."""
         lanes, cells = self._valleys(effective)
         some = Toys(*({name: value[lanes] for name, value in values.items()} for values in drawn))
         start = self._start(effective[lanes], some, cells)
         tried = fit_lanes(likelihoods.rows(lanes), start, response=self.response)
-        for rank in range(int(lanes.bincount().max())):
-            mine = _ranked(lanes) == rank
+        rank = torch.arange(len(lanes)) - torch.searchsorted(lanes, lanes)
+        found = tried.rows(rank == 0)
+        for number in range(1, int(rank.max()) + 1):
+            mine = rank == number
             found = found.with_rows(lanes[mine], found.rows(lanes[mine]).better(tried.rows(mine)))
+        missed = (found.value > fixed.value).nonzero()[:, 0]
+        if len(missed):
+            again = fit_lanes(likelihoods.rows(missed), fixed.point[missed], response=self.response)
+            found = found.with_rows(missed, found.rows(missed).better(again))
         return found
 
     def _start(self, effective: Tensor, drawn: Toys, cells: Tensor) -> Tensor:
@@ -111,9 +116,3 @@ class Thrower:
 
 def _together(parts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def _ranked(lanes: Tensor) -> Tensor:
-    """How often each entry of an ascending list has occurred before."""
-    first = torch.searchsorted(lanes, lanes)
-    return torch.arange(len(lanes)) - first

@@ -5,7 +5,7 @@ name holds a finished run, always. What an interrupted run left stays in `<name>
 
 | file          | holds                                                              |
 |---------------|--------------------------------------------------------------------|
-| posterior.nc  | the result                                                         |
+| posterior.nc  | the result; scan.nc of a scan                                      |
 | report.html   | the result, for people                                             |
 | run.json      | resolved settings, versions, seed, hashes, when                    |
 | log.txt       | what happened, line by line                                        |
@@ -37,7 +37,7 @@ from nuppl.results.storage import save
 
 __all__ = ["RunFolder", "finished", "writing"]
 
-RESULT, REPORT, LOG, CHECKPOINTS = "posterior.nc", "report.html", "log.txt", "checkpoints"
+RESULT, SCAN, REPORT, LOG, CHECKPOINTS = "posterior.nc", "scan.nc", "report.html", "log.txt", "checkpoints"
 REPLACED, DISCARDED = "replaced", "discarded"
 
 
@@ -133,10 +133,10 @@ class RunFolder:
         with writing(self.path), (self.work / LOG).open("a", encoding="utf-8") as file:
             file.write(f"{now()} {line}\n")
 
-    def save(self, groups: Mapping[str, xr.Dataset]) -> Path:
-        """Write the result."""
+    def save(self, groups: Mapping[str, xr.Dataset], name: str = RESULT) -> Path:
+        """Write the result: draws as RESULT, a scan as SCAN."""
         with writing(self.path):
-            return save(groups, self.work / RESULT)
+            return save(groups, self.work / name)
 
     @property
     def report(self) -> Path:

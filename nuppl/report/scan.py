@@ -1,0 +1,81 @@
+"""The page of a scan, drawn from its result file alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from nuppl.report.canvas import style
+from nuppl.report.figures_scan import scan_picture
+from nuppl.report.page import filled, resource
+from nuppl.results.files import whole
+from nuppl.results.intervals import intervals
+from nuppl.results.metadata import metadata
+from nuppl.results.numbers import format_number
+
+__all__ = ["render_scan", "scan_lines", "scan_rows"]
+
+
+def scan_rows(scan: xr.Dataset) -> list[dict[str, str]]:
+    """One row per level: the critical value and, of one parameter, what is accepted, by Wilks and by toys."""
+    names = json.loads(scan.attrs["parameters"])
+    found = []
+    for number, level in enumerate(scan["level"].values):
+        row = {"level": f"{100 * level:.4g} %", "wilks": format_number(float(scan["wilks"][number]), 3)}
+        row["toys"] = _spread(scan["critical"][number].values) if "toys" in scan else "-"
+        if len(names) == 1:
+            x, t = scan[names[0]].values, scan["statistic"].values
+            row["accepted by Wilks"] = _said(intervals(x, t, 0.0 * t + float(scan["wilks"][number])))
+            if "toys" in scan:
+                row["accepted by toys"] = _said(intervals(x, t, scan["critical"][number].values))
+        found.append(row)
+    return found
+
+
+def scan_lines(scan: xr.Dataset) -> list[str]:
+    """The result for people."""
+    best = ", ".join(f"{name} = {format_number(value)}" for name, value in json.loads(scan.attrs["best"]).items())
+    lines = [f"best fit: {best}"]
+    lines += [", ".join(f"{name}: {value}" for name, value in row.items()) for row in scan_rows(scan)]
+    lost = int((scan["status"] == 2).sum())
+    lines.append(f"{scan['status'].size} points, {lost} failed" + _toys(scan))
+    return lines
+
+
+def render_scan(groups: Mapping[str, xr.Dataset], path: Path, command: str = "") -> Path:
+    """Write the page."""
+    said, scan = metadata(groups), groups["scan"]
+    with style():
+        picture = scan_picture(scan)
+        values: dict[str, Any] = {
+            "css": resource("report.css"),
+            "said": said,
+            "picture": picture,
+            "lines": scan_lines(scan),
+            "rows": scan_rows(scan),
+            "command": command,
+        }
+        text = filled("scan.html.j2", **values)
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return path
+
+
+def _toys(scan: xr.Dataset) -> str:
+    if "toys" not in scan:
+        return ""
+    thrown, failed = int(scan["toys"].sum()), int(scan["failed_toys"].sum())
+    return f"; {thrown} toys, of which {failed} with a failed fit"
+
+
+def _spread(values: Any) -> str:
+    low, high = (format_number(float(value), 3) for value in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def _said(found: list[tuple[float, float]]) -> str:
+    return " and ".join(f"{format_number(low, 4)} to {format_number(high, 4)}" for low, high in found) or "nothing"

@@ -1,0 +1,92 @@
+"""`nuppl scan` as users run it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from nuppl.cli.main import main
+from nuppl.results.checkpoints import Checkpoints
+
+ROOT = Path(__file__).parents[2]
+GAUSSIAN, TWO = ROOT / "models" / "bounded_gaussian.py", ROOT / "models" / "two_detector.py"
+SMALL = ("--over", "mu=0:4", "--grid", "9", "--toys", "256")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def ran(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return ran
+
+
+def test_a_scan_leaves_a_folder_that_can_be_shown_and_drawn(run, tmp_path):
+    code, out, err = run("scan", GAUSSIAN, *SMALL)
+    assert code == 0 and "best fit: mu = 1" in out and "9 points, 0 failed; 2304 toys" in out, (out, err)
+    folder = tmp_path / "runs" / "bounded_gaussian-scan"
+    assert {file.name for file in folder.iterdir()} == {"bounded_gaussian.py", "report.html", "run.json", "scan.nc"}
+    scan = xr.open_dataset(folder / "scan.nc", group="scan")
+    assert scan["critical"].dims == ("level", "mu") and float(scan["statistic"].sel(mu=1.0)) == pytest.approx(0.0)
+    assert float(scan["p_value"].sel(mu=3.0)) < 0.2 < float(scan["p_value"].sel(mu=0.5))
+    again = run("show", folder)
+    assert again[0] == 0 and again[1] == out
+    page = (folder / "report.html").read_text()
+    assert "data:image/svg+xml" in page and "<script" not in page and "http://" not in page
+    assert run("scan", GAUSSIAN, *SMALL)[0] == 3
+    assert run("scan", GAUSSIAN, *SMALL, "--resume")[1] == out
+
+
+def test_an_interrupted_scan_goes_on_to_the_same_result(run, tmp_path, monkeypatch):
+    arguments = (GAUSSIAN, "--over", "mu=0:4", "--grid", "5", "--toys", "1024", "--json")
+    code, whole, _ = run("scan", *arguments, "--out", "whole")
+    assert code == 0 and json.loads(whole)["verdict"]["trusted"]
+    save = Checkpoints.save
+
+    def stop(self, name, state):
+        save(self, name, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "due", lambda self: True)
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "save", stop)
+            code, _, err = run("scan", *arguments, "--out", "cut", "--resume")
+            assert code == 130 and "--resume" in err
+    code, cut, _ = run("scan", *arguments, "--out", "cut", "--resume")
+    assert code == 0 and cut == whole
+    first, second = (xr.open_dataset(tmp_path / name / "scan.nc", group="scan") for name in ("whole", "cut"))
+    assert first.identical(second)
+
+
+def test_two_parameters_give_a_map(run, tmp_path):
+    code, out, err = run("scan", TWO, "--over", "sin2_2theta14=0:0.3,dm2_41", "--grid", "5x6", "--out", "map")
+    assert code == 0 and "30 points, 0 failed" in out and "toys" not in out.splitlines()[-1], err
+    assert "Scan of sin2_2theta14 and dm2_41" in (tmp_path / "map" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--over", "mu=0:40"), "within its bounds 0 to 10"),
+        (("--over", "nu"), "'nu'"),
+        (("--over", "mu", "--levels", "1"), "between 0 and 1"),
+        (("--over", "mu", "--levels", "0"), "between 0 and 1"),
+        (("--over", "mu", "--grid", "x"), "--grid as 40 or 40x60"),
+        (("--over", "mu", "--grid", "1"), "at least 2 points"),
+        (("--over", "mu", "--toys", "-1"), "toys"),
+        ((), "--over"),
+    ],
+)
+def test_bad_input_is_one_message(arguments, said, run, tmp_path):
+    code, out, err = run("scan", GAUSSIAN, *arguments)
+    assert code == 2 and said in err and not out and "Traceback" not in err
+    assert not any(tmp_path.iterdir())
