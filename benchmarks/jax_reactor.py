@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from itertools import product
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,12 +18,10 @@ from jax_oscillation import coefficients, survival_terms
 from torch import Tensor
 
 from nuppl.experiments import dayabay
-from nuppl.experiments.dayabay_chain import Chain, chain
+from nuppl.experiments.dayabay_chain import WIDTHS, Chain, chain
 from nuppl.experiments.dayabay_sources import WITH_NONEQUILIBRIUM
 from nuppl.experiments.dayabay_systematics import axes
 from nuppl.experiments.dayabay_templates import COUNT, LIMIT, Templates, templates
-
-POWERS = (8, 5, 3)  # greatest power of b beside zero, one and two factors of a and c, as in dayabay_chain
 
 
 def reactor() -> Binned:
@@ -128,7 +125,7 @@ def _response(release: dayabay.Release) -> Callable[[Array, Values, Array], Arra
     """Fine bins of deposited energy (8, 240) to the bins of the analysis (8, 26)."""
     constants, edges = _arrays(chain(release)), jnp.asarray(release.fine_edges.numpy())
     loss_error, first = release.relative_errors["energy_loss"], float(release.scintillator_energy[0])
-    errors = [float(error) for error in release.resolution[:, 1]]
+    errors = jnp.asarray(release.resolution[:, 1].numpy())
 
     def response(events: Array, values: Values, scale: Array) -> Array:
         loss = (1.0 + loss_error * values["energy_loss"])[:, None]
@@ -136,8 +133,9 @@ def _response(release: dayabay.Release) -> Callable[[Array, Values, Array], Arra
         shares = events / jnp.where(total == 0.0, 1.0, total)
         events = constants.kept * shares + loss * (shares @ constants.migrations)
         events = _bend(constants, edges, first, events, scale, values["nonlinearity"])
-        matrix = _features(errors, values["resolution"]) @ constants.smearing
-        return events @ matrix.reshape(len(constants.kept), -1)
+        x = _sharpness(constants.shares, errors, values["resolution"])
+        powers = jnp.cumprod(jnp.stack([jnp.ones_like(x)] + [x] * (len(constants.smearing) - 1)), axis=0)
+        return events @ (powers[..., None] * constants.smearing).sum(0)
 
     return response
 
@@ -154,16 +152,11 @@ def _bend(constants: Any, edges: Array, first: float, events: Array, scale: Arra
     return jnp.diff(lower + (position - left) * (upper - lower), axis=-1)
 
 
-def _features(errors: list[float], pulls: Array) -> Array:
-    """Monomials of the resolution's changes with shape (features,), one first."""
-    a, b, c = (1.0 + errors[0] * pulls[0]) ** 2 - 1.0, pulls[1], (1.0 + errors[2] * pulls[2]) ** 2 - 1.0
-    powers = [jnp.ones_like(b)]
-    for _ in range(POWERS[0]):
-        powers.append(powers[-1] * b)
-    terms = []
-    for factors, top in zip(((powers[0],), (a, c), (a * a, a * c, c * c)), POWERS, strict=True):
-        terms += [factor * power for factor, power in product(factors, powers[: top + 1])]
-    return jnp.stack(terms)
+def _sharpness(shares: Array, errors: Array, pulls: Array) -> Array:
+    """sigma^(-1/2) of each fine bin with shape (240,), from -1 at the widest resolution to 1 at the narrowest."""
+    narrow, wide = (width**-0.5 for width in WIDTHS)
+    variance = shares @ (1.0 + errors * pulls) ** 2
+    return (2.0 * jnp.clip(variance, WIDTHS[0] ** 2, WIDTHS[1] ** 2) ** -0.25 - narrow - wide) / (narrow - wide)
 
 
 def _backgrounds(release: dayabay.Release) -> Callable[[Values], Array]:

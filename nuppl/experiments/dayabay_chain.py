@@ -6,8 +6,10 @@ The four matrices of `physics.response` act here without being built for each po
 - non-linearity and energy scale s: events below an edge of visible energy are the cumulative histogram at the matching
   scintillation energy, which second-order Newton finds from the nominal one, s (y_0 + sum_k a_k y_k)(E) = E_edge, as a
   quadratic function of 1/s;
-- resolution and final bins: a polynomial in the relative changes of a^2 and c^2 and in the pull of b, fitted to the
-  exact matrix over three standard deviations, in blocks of the fine bins and the final bins that they reach.
+- resolution and final bins: where the events of a fine bin go depends on the three terms through one number, its
+  sigma: for each bin a polynomial in sigma^(-1/2) through the exact matrix at Chebyshev nodes, one of them moved to
+  the nominal sigma, in blocks of the fine bins and the final bins that they reach. Beyond `WIDTHS`, where one in
+  ten thousand draws of the pulls lies, sigma stays at the end.
 
 Bins below the least scintillation energy of the curves (0.5 MeV) are left out: what falls there is lost. An empty bin
 stands at either end (`visible`), so that the cumulative histogram is constant beyond.
@@ -16,6 +18,7 @@ stands at either end (`visible`), so that the cumulative histogram is constant b
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,13 +31,17 @@ from nuppl.experiments.dayabay_exact import detector_scales
 from nuppl.experiments.dayabay_release import Release
 from nuppl.physics import response
 
-__all__ = ["Chain", "chain", "reconstruct", "visible"]
+__all__ = ["WIDTHS", "Chain", "chain", "reconstruct", "visible"]
 
-_POWERS = (8, 5, 3)  # greatest power of b beside zero, one and two factors of a and c
-_SAMPLES = 600
-_BLOCKS = 4
+WIDTHS = (0.2, 2.1)
+"""Least and greatest sigma in units of the nominal one."""
+
+_NARROW, _WIDE = (1.0 / math.sqrt(width) for width in WIDTHS)
+_CENTER, _HALF = 0.5 * (_NARROW + _WIDE), 0.5 * (_NARROW - _WIDE)
+_TERMS = 11
+_BLOCKS = 5
 _MARGIN = 4  # fine bins of visible energy into which the curves may bend events from above their beginning
-_NOTHING = 1e-13  # entries of the resolution matrix that may be left out
+_NOTHING = 1e-6  # coefficients of the resolution that may be left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +56,17 @@ class Chain:
     bend: Tensor  # (F + 1,), half its second derivative
     deviation: Tensor  # (4, F + 1), of the non-linearity there
     deviation_slope: Tensor  # (4, F + 1)
-    smearing: Tensor  # (features, F * E)
+    shares: Tensor  # (F, 3), of a, b and c in the nominal sigma^2
+    smearing: Tensor  # (terms, F, E), coefficients of the powers of `_sharpness`
 
 
 class _Block(NamedTuple):
-    """Edges of fine bins and the final bins that they reach, from `first`."""
+    """Fine bins and the final bins that they reach, from `first`."""
 
-    edges: int
+    fine: int
     first: int
-    bins: int
-    smearing: Tensor  # (features, edges * bins)
+    last: int
+    smearing: Tensor  # (terms, fine, last - first)
 
 
 class _Arranged(NamedTuple):
@@ -74,6 +82,7 @@ class _Arranged(NamedTuple):
     bend: Tensor
     deviation: Tensor
     deviation_slope: Tensor
+    shares: Tensor
     blocks: tuple[_Block, ...]
 
 
@@ -86,7 +95,7 @@ def chain(release: Release) -> Chain:
         lost=release.vessel.sum(0) - kept,
         migrations=(release.vessel - torch.diag(kept)).T.contiguous(),
         **_curves(release),
-        smearing=_smearing(release),
+        **_smearing(release),
     )
 
 
@@ -115,7 +124,8 @@ def _arranged(release: Release) -> _Arranged:
         bend=at.bend[seen] * width,
         deviation=at.deviation[:, seen] / width,
         deviation_slope=at.deviation_slope[:, seen],
-        blocks=_blocks(at.smearing.reshape(len(at.smearing), len(at.kept), -1)[:, seen]),
+        shares=at.shares[seen],
+        blocks=_blocks(at.smearing[:, seen]),
     )
 
 
@@ -123,12 +133,13 @@ def reconstruct(release: Release, events: Tensor, values: Mapping[str, Tensor]) 
     """`visible` bins of deposited energy with shape (*, D, F) to the bins of the analysis (*, D, E)."""
     at, scale = _arranged(release), detector_scales(release, values)[1]
     events = _lose(at, events, 1.0 + release.relative_errors["energy_loss"] * values["energy_loss"])
-    below = _bend(at, events, _positions(at, scale, values["nonlinearity"]))
-    features = _features(*_resolution_variables(release, values["resolution"]))
+    events = _bend(at, events, _positions(at, scale, values["nonlinearity"]))
+    powers = _powers(_sharpness(at.shares, release.resolution[:, 1], values["resolution"]))
     total = torch.zeros((), dtype=torch.float64)
-    for block, part in zip(at.blocks, below.split([block.edges for block in at.blocks], -1), strict=True):
-        reached = part @ (features @ block.smearing).unflatten(-1, (block.edges, block.bins))
-        total = total + pad(reached, (block.first, len(release.centers) - block.first - block.bins))
+    sizes = [block.fine for block in at.blocks]
+    for block, part, power in zip(at.blocks, events.split(sizes, -1), powers.split(sizes, 1), strict=True):
+        reached = part @ torch.einsum("tf...,tfe->...fe", power, block.smearing)
+        total = total + pad(reached, (block.first, len(release.centers) - block.last))
     return total
 
 
@@ -150,12 +161,13 @@ def _positions(at: _Arranged, scale: Tensor, pulls: Tensor) -> Tensor:
 
 
 def _bend(at: _Arranged, events: Tensor, position: Tensor) -> Tensor:
-    """Events below each edge of visible energy with shape (*, D, edges)."""
+    """Events in fine bins of visible energy with shape (*, D, bins)."""
     bins = events.shape[-1]
     left = position.detach().long().clamp_(0, bins - 1)  # the ends are empty, and what lies beyond stays there
     shape = torch.broadcast_shapes(events.shape[:-1], left.shape[:-1])
     left, events = left.expand(*shape, -1), events.expand(*shape, -1)
-    return torch.addcmul(events.cumsum(-1).gather(-1, left), (position - left).sub_(1.0), events.gather(-1, left))
+    below = torch.addcmul(events.cumsum(-1).gather(-1, left), (position - left).sub_(1.0), events.gather(-1, left))
+    return below.diff(dim=-1)
 
 
 def _curves(release: Release) -> dict[str, Tensor]:
@@ -179,46 +191,41 @@ def _curves(release: Release) -> dict[str, Tensor]:
     }
 
 
-def _resolution_variables(release: Release, pulls: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Relative changes of a^2 and c^2, and the pull of b, each with shape (*,)."""
-    errors = release.resolution[:, 1]
-    a, b, c = pulls.unbind(-1)
-    return (1.0 + errors[0] * a).square() - 1.0, b, (1.0 + errors[2] * c).square() - 1.0
+def _sharpness(shares: Tensor, errors: Tensor, pulls: Tensor) -> Tensor:
+    """sigma^(-1/2) of each fine bin with shape (F, *), from -1 at the widest resolution to 1 at the narrowest."""
+    changes = (1.0 + errors * pulls).square().movedim(-1, 0)
+    variance: Tensor = torch.tensordot(shares, changes, dims=1)
+    variance = variance.clamp(WIDTHS[0] ** 2, WIDTHS[1] ** 2)
+    return variance.rsqrt().sqrt() / _HALF - _CENTER / _HALF
 
 
-def _features(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Monomials a^i c^j b^k with shape (*, features), one first."""
-    powers = [torch.ones_like(b)]
-    for _ in range(_POWERS[0]):
-        powers.append(powers[-1] * b)
-    basis = torch.stack(powers, dim=-1)
-    terms = [basis]
-    for factors, top in zip(((a, c), (a * a, a * c, c * c)), _POWERS[1:], strict=True):
-        terms += [factor[..., None] * basis[..., : top + 1] for factor in factors]
-    return torch.cat(terms, dim=-1)
+def _powers(x: Tensor) -> Tensor:
+    """1, x, x^2, ... with shape (terms, *)."""
+    powers = [torch.ones_like(x)]
+    for _ in range(_TERMS - 1):
+        powers.append(powers[-1] * x)
+    return torch.stack(powers)
 
 
-def _smearing(release: Release) -> Tensor:
-    """Coefficients of the resolution matrix, transposed, in the monomials: least squares, exact at zero."""
-    points = 3.0 * (2.0 * torch.quasirandom.SobolEngine(3).draw(_SAMPLES, dtype=torch.float64) - 1.0)
-    points = torch.cat([torch.zeros(1, 3, dtype=torch.float64), points[(points.square().sum(-1) < 10.0)]])
-    collect = response.rebinning(release.fine_edges, release.edges)
-    terms = release.resolution[:, 0] * (1.0 + release.resolution[:, 1] * points)
-    matrices = (collect @ response.resolution(release.fine_edges, *terms.unbind(-1))).mT.flatten(1)
-    design = _features(*_resolution_variables(release, points))
-    weight = (-0.25 * points.square().sum(-1)).exp().sqrt()[1:, None]
-    rest = torch.linalg.lstsq(design[1:, 1:] * weight, (matrices[1:] - matrices[0]) * weight).solution
-    return torch.cat([matrices[:1], rest])
+def _smearing(release: Release) -> dict[str, Tensor]:
+    """The resolution matrix, transposed, as a polynomial for each fine bin."""
+    nominal, edges = release.resolution[:, 0], release.fine_edges
+    centers = 0.5 * (edges[1:] + edges[:-1])
+    variance = nominal.square() * torch.stack([centers.square(), centers, torch.ones_like(centers)], dim=-1)
+    sharpness = _CENTER + _HALF * (math.pi * (torch.arange(_TERMS, dtype=torch.float64) + 0.5) / _TERMS).cos()
+    sharpness[(sharpness - 1.0).abs().argmin()] = 1.0
+    widths = torch.outer(nominal, sharpness**-2)
+    matrices = (response.rebinning(edges, release.edges) @ response.resolution(edges, *widths)).mT
+    rows = torch.linalg.solve(_powers((sharpness - _CENTER) / _HALF).T, matrices.flatten(1))
+    rows = torch.where(rows.abs().amax(0) > _NOTHING, rows, 0.0)
+    return {"shares": variance / variance.sum(-1, keepdim=True), "smearing": rows.unflatten(-1, matrices.shape[1:])}
 
 
 def _blocks(smearing: Tensor) -> tuple[_Block, ...]:
-    """Coefficients (features, F, E) of fine bins as those of cumulative events at their edges, in blocks."""
-    smearing = torch.where(smearing.abs().amax(0) > _NOTHING, smearing, 0.0)
-    edges = pad(smearing, (0, 0, 1, 0)) - pad(smearing, (0, 0, 0, 1))
+    """Coefficients (terms, F, E) in blocks."""
     blocks = []
-    for part in edges.tensor_split(_BLOCKS, dim=1):
+    for part in smearing.tensor_split(_BLOCKS, dim=1):
         reached = part.abs().amax((0, 1)).nonzero()[:, 0]
-        first, last = int(reached[0]), int(reached[-1])
-        chosen = part[:, :, first : last + 1]
-        blocks.append(_Block(chosen.shape[1], first, chosen.shape[2], chosen.flatten(1)))
+        first, last = int(reached[0]), int(reached[-1]) + 1
+        blocks.append(_Block(part.shape[1], first, last, part[:, :, first:last].contiguous()))
     return tuple(blocks)

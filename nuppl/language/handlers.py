@@ -74,13 +74,20 @@ def declared(msg: Any) -> Declared:
 def log_prob(msg: Any, value: Tensor) -> Tensor:
     """The site's log density at `value`, with shape (*batch), under the program's own masks and scales."""
     try:
-        raw = msg["fn"].log_prob(value)
+        raw = _density(msg["fn"], value)
     except InputError as error:
         raise InputError(
             f"site {msg['name']!r}: {error}; engines that need a density cannot use it, "
             "only simulation and simulation-based engines can"
         ) from None
     return scale_and_mask(raw, msg["scale"], msg["mask"])  # type: ignore[no-any-return]
+
+
+def _density(fn: Any, value: Tensor) -> Tensor:
+    if type(fn) is dist.Poisson and not fn._validate_args:
+        # Pyro's own would take the factorial of each count once per lane.
+        return value.xlogy(fn.rate) - fn.rate - (value + 1.0).lgamma()
+    return fn.log_prob(value)  # type: ignore[no-any-return]
 
 
 def lane_sum(log_density: Tensor, name: str, batch: tuple[int, ...] = ()) -> Tensor:

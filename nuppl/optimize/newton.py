@@ -22,6 +22,9 @@ PATIENCE, STALL, KINK = 4, 1e-4, 1e-3
 """At a kink, as binned responses have, the gradient jumps and no step ever looks like the last one: four steps in a row
 that gain less than 1e-4 each end the search, converged if less than 1e-3 seems left to gain (0.04 of an error)."""
 
+_SIDES, _NEARBY = 12, 1e-2
+"""Gradients around a kink that tell what is left to gain, and the gain of a step that comes from elsewhere."""
+
 _LENGTHS = 2.0 ** -torch.arange(0, 12, dtype=torch.float64)
 
 
@@ -71,7 +74,7 @@ def minimize(
     held = torch.zeros(objective.dim, dtype=torch.bool) if held is None else held
     damping, decrease, steps, stalled = 0.0, float("inf"), 0, 0
     value, gradient = objective.gradient(point)
-    pinned = held
+    pinned, sides = held, [gradient]
     while steps < max_steps and stalled < PATIENCE:
         steps += 1
         pinned = held | _outward(objective, point, gradient)
@@ -87,9 +90,13 @@ def minimize(
             damping, stalled = max(10.0 * damping, 1e-3), stalled + int(decrease < KINK)
             continue
         damping = 0.0 if best < 2 else max(damping, 1e-3)
-        stalled = stalled + 1 if float(value) - float(values[best]) < STALL else 0
+        gain = float(value) - float(values[best])
+        stalled = stalled + 1 if gain < STALL else 0
         point = candidates[best]
         value, gradient = objective.gradient(point)
+        sides = [*(sides[1 - _SIDES :] if gain < _NEARBY else []), gradient]
+    if stalled >= PATIENCE:
+        decrease = min(decrease, _left_at_kink(objective.curvature(point), torch.stack(sides), ~pinned))
     converged = decrease < tolerance or (stalled >= PATIENCE and decrease < KINK)
     return Minimum(point, float(value), decrease, converged, pinned & ~held, steps)
 
@@ -111,3 +118,20 @@ def _step(curvature: Tensor, gradient: Tensor, free: Tensor, damping: float) -> 
         raise NoCurvature("the curvature is not positive: the model's expected data are not finite at some point")
     direction[free] = -torch.cholesky_solve(gradient[free][:, None], factor)[:, 0]
     return direction, float(-0.5 * gradient @ direction) * (1.0 + damping)
+
+
+def _left_at_kink(curvature: Tensor, gradients: Tensor, free: Tensor) -> float:
+    """What is left to gain where gradients with shape (k, D) jump: the least g^T C^-1 g / 2 of their weighted means g.
+
+    At a minimum zero is among the means (C. Lemarechal, Math. Programming Study 3, 95 (1975)). Frank and Wolfe's steps.
+    """
+    factor = torch.linalg.cholesky(curvature[free][:, free])
+    whitened = torch.linalg.solve_triangular(factor, gradients[:, free].T, upper=False)
+    products = whitened.T @ whitened
+    mean = torch.full_like(products[0], 1.0 / len(products))
+    for _ in range(200):
+        toward = -mean
+        toward[(products @ mean).argmin()] += 1.0
+        length = -(mean @ products @ toward) / (toward @ products @ toward).clamp(min=1e-30)
+        mean = mean + length.clamp(0.0, 1.0) * toward
+    return float(0.5 * mean @ products @ mean)

@@ -38,6 +38,26 @@ def test_all_pulls_together_leave_the_likelihood_in_place(release, mixing, rando
     assert deviance(templates, exact).max().item() < 0.1
 
 
+WIDE = [(0.0, -3.4, 0.0), (3.0, -2.0, -0.6), (-1.8, -2.5, -0.9), (-1.0, -3.0, -1.0), (0.1, 3.8, -0.1), (2.0, 3.0, 2.0)]
+
+
+def test_the_resolution_is_exact_four_standard_deviations_out(release, mixing, correction, deviance):
+    """A polynomial in the three pulls is not: sigma^2 is their sum of squares, and all but vanishes where b does."""
+    resolution = torch.tensor(WIDE, dtype=torch.float64).reshape(-1, 1, 1, 1, 1, 3, 1, 1)
+    pulls = dayabay.Pulls(spectrum_correction=correction, resolution=resolution)
+    templates, exact = (dayabay.expected(release, mixing(), pulls, response) for response in ("templates", "exact"))
+    assert deviance(templates, exact).max().item() < 0.03
+
+
+def test_the_resolution_stays_where_the_table_ends(release, mixing):
+    """Rather than leave with the tenth power: a step of an optimiser may end there."""
+    ends, beyond = (
+        dayabay.expected(release, mixing(), dayabay.Pulls(resolution=torch.full((3, 1, 1), size, dtype=torch.float64)))
+        for size in (4.0, 20.0)
+    )
+    torch.testing.assert_close(beyond, ends)
+
+
 def test_a_batch_is_its_points_one_by_one_across_chunks(release, mixing, random_pulls):
     theta = torch.linspace(0.01, 0.19, 259, dtype=torch.float64).reshape(259, 1, 1, 1, 1, 1, 1, 1)
     pulls = random_pulls(5, 259, 1, 1, 1)
