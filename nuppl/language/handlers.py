@@ -86,7 +86,8 @@ def log_prob(msg: Any, value: Tensor) -> Tensor:
 def _density(fn: Any, value: Tensor) -> Tensor:
     if type(fn) is dist.Poisson and not fn._validate_args:
         # Pyro's own would take the factorial of each count once per lane.
-        return value.xlogy(fn.rate) - fn.rate - (value + 1.0).lgamma()
+        found: Tensor = value.xlogy(fn.rate) - fn.rate - (value + 1.0).lgamma()
+        return found
     return fn.log_prob(value)  # type: ignore[no-any-return]
 
 
