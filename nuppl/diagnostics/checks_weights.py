@@ -16,6 +16,7 @@ __all__ = [
     "evidence_error",
     "failed_densities",
     "island_spread",
+    "learned_density",
     "modes_missed",
     "pareto_k",
     "unchecked_network",
@@ -49,13 +50,29 @@ def pareto_k(evidence: Evidence) -> Iterator[Check]:
 
 
 def unchecked_network(evidence: Evidence) -> Iterator[Check]:
-    """A network's draws were weighted by the program's density."""
+    """A network's draws were weighted by the program's density, or calibrated on simulations."""
+    if "calibration" in evidence.groups:
+        return
     if evidence.engine in LEARNED and "pareto_k" not in evidence.attrs:
         advice = (
             f"a data site is a simulator: no weights correct what the network of {evidence.engine} learned; only "
-            "its calibration on simulations can say how far to trust it"
+            "its calibration on simulations can say how far to trust it: nuppl calibrate"
         )
         yield Check("weights of a network", math.nan, "from a density", False, advice, anchor="unchecked-networks")
+
+
+def learned_density(evidence: Evidence) -> Iterator[Check]:
+    """A learned density in the place of data sites was calibrated on simulations: the draws are only as right as it is.
+
+    A caution: the answer is exact for the model that was asked, of which the network is a part.
+    """
+    if "surrogate" in evidence.attrs and "calibration" not in evidence.groups:
+        advice = (
+            f"the density of the data is what a network learned ({evidence.attrs['surrogate']}), and no weights "
+            "correct it; only its calibration on simulations can say how far to trust it: nuppl calibrate"
+        )
+        name, asked = "check of a learned density", "from a density or calibration"
+        yield Check(name, math.nan, asked, False, advice, anchor="learned-densities", serious=False)
 
 
 def modes_missed(evidence: Evidence) -> Iterator[Check]:

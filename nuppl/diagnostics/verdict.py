@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 
 from nuppl.diagnostics.checks import Check, Evidence
+from nuppl.diagnostics.checks_calibration import calibration
 from nuppl.diagnostics.checks_chains import divergences, effective_draws, finite_draws, mean_gradient, r_hat
 from nuppl.diagnostics.checks_data import p_values
 from nuppl.diagnostics.checks_prior import boundary_pile_up, prior_dominance
@@ -17,6 +18,7 @@ from nuppl.diagnostics.checks_weights import (
     evidence_error,
     failed_densities,
     island_spread,
+    learned_density,
     modes_missed,
     pareto_k,
     unchecked_network,
@@ -37,6 +39,7 @@ CHECKS = (
     mean_gradient,
     pareto_k,
     unchecked_network,
+    calibration,
     modes_missed,
     uncorrected_draws,
     weighted_draws,
@@ -44,6 +47,7 @@ CHECKS = (
     p_values,
     island_spread,
     evidence_error,
+    learned_density,
     boundary_pile_up,
     prior_dominance,
 )

@@ -15,14 +15,12 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
-from nuppl.inference.guides import Guide
 from nuppl.inference.marginal import Marginal
 from nuppl.inference.neural_guide import NeuralGuide, Posterior, context
 from nuppl.inference.reading import Anchor, Estimate, Regression
 from nuppl.inference.settings import Settings
 from nuppl.inference.simulated import Simulated, data_fields, flat_data, simulated, whitened_layout
 from nuppl.inference.structure import target_of
-from nuppl.inference.structured import MarginalGuide
 from nuppl.language.density import Whitened
 from nuppl.language.program import Program
 from nuppl.neural.ensemble import ensemble
@@ -36,7 +34,7 @@ from nuppl.neural.training import State, train
 from nuppl.results.checkpoints import Checkpoints
 from nuppl.typing import Progress
 
-__all__ = ["Amortised", "History", "trained"]
+__all__ = ["Amortised", "History", "Problem", "trained"]
 
 _WHOLE = 128
 """Data of up to so many numbers enter the network whole, beside what was read from them."""
@@ -74,6 +72,7 @@ class Amortised:
         history: of the training.
         simulations: that succeeded.
         failed: that did not.
+        observed: with shape (M,), the only data that it serves, if it learned in rounds.
     """
 
     config: Config
@@ -85,6 +84,7 @@ class Amortised:
     history: History
     simulations: int
     failed: int
+    observed: Tensor | None = None
 
     @property
     def network(self) -> Posterior:
@@ -93,8 +93,17 @@ class Amortised:
         return found  # type: ignore[return-value]
 
     def outer(self, program: Program) -> NeuralGuide:
-        """The posterior of the latents that the network knows, given the program's data."""
+        """The posterior of the latents that the network knows, given the program's data.
+
+        Raises:
+            InputError: other data than those that it learned for in rounds.
+        """
         data = flat_data(program)[None]
+        if self.observed is not None and not torch.equal(data[0], self.observed):
+            raise InputError(
+                "this network learned in rounds, near the posterior of one data set, and serves no other: train one "
+                "with --rounds 1 for these data"
+            )
         raw = entering(self.config.data[1:], data)
         return NeuralGuide.given(self.network, self.anchor, read(self.reading, data), raw)
 
@@ -102,10 +111,60 @@ class Amortised:
         """The marginal with the data of a program."""
         return self.marginal and replace(self.marginal, whitened=whitened, data=flat_data(whitened.program))
 
-    def guide(self, outer: Guide, whitened: Whitened) -> Guide:
-        """All latents, from a guide for those that the network knows."""
-        marginal = self.of(whitened)
-        return MarginalGuide(outer, marginal) if marginal else outer
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a network is to learn of a program.
+
+    Attributes:
+        program: what is simulated.
+        whitened: its posterior; None for a program without density.
+        name: of the estimator.
+        settings: of the training.
+        marginal: where the program has structure.
+        columns: the whitened latents that the network is to know, with shape (d,).
+    """
+
+    program: Program
+    whitened: Whitened | None
+    name: str
+    settings: Settings
+    marginal: Marginal | None
+    columns: Tensor
+
+    @classmethod
+    def of(
+        cls, program: Program, whitened: Whitened | None, name: str, settings: Settings, progress: Progress
+    ) -> Problem:
+        """With the structure of the program."""
+        target = None if whitened is None else target_of(whitened, settings, progress)
+        marginal = target if isinstance(target, Marginal) else None
+        columns = torch.arange(whitened_layout(program).dim) if marginal is None else marginal.outer
+        return cls(program, whitened, name, settings, marginal, columns)
+
+    def learned(self, sims: Simulated, store: Checkpoints, progress: Progress) -> Amortised:
+        """What networks learn from simulations.
+
+        Raises:
+            InputError: fewer simulations than a batch.
+        """
+        chosen = _training(self.name, self.settings, gentle=self.whitened is not None)
+        Fixed(sims.u, sims.data).steps(chosen.validation, chosen.batch)
+        reading = _reading(self.program, self.whitened, self.marginal, self.columns, sims)
+        estimate = store.once("estimates", lambda: {"estimate": read(reading, sims.data)})["estimate"]
+        anchor = Anchor.fit(estimate, sims.u)
+        mean, log_scale = anchor(estimate)
+        fields = data_fields(self.program)
+        raw = fields if reading is None or sims.data.shape[1] <= _WHOLE else ()
+        seen = context(mean, estimate, entering(raw, sims.data))
+        summary = Field("summary", (mean.shape[1] + estimate.shape[1],))
+        options = _LIGHT.get(self.name, {}) if self.whitened is not None else {}
+        config = Config(self.name, (Field("z", (len(self.columns),)),), (summary, *raw), options=options)
+        pairs = Fixed((sims.u - mean) * (-log_scale).exp(), seen)
+        members, history = _members(config, pairs, chosen, self.settings.ensemble, store, progress)
+        return Amortised(
+            config, members, self.columns, reading, anchor, self.marginal, history, len(sims.u), sims.failed
+        )
 
 
 def trained(
@@ -120,26 +179,10 @@ def trained(
     Raises:
         InputError: all simulations failed, or fewer of them than a batch.
     """
+    problem = Problem.of(program, whitened, name, settings, progress)
     store = Checkpoints(settings.scratch)
-    target = None if whitened is None else target_of(whitened, settings, progress)
-    marginal = target if isinstance(target, Marginal) else None
-    columns = torch.arange(whitened_layout(program).dim) if marginal is None else marginal.outer
-    sims = simulated(program, settings.simulations, settings.seed, columns, store, progress)
-    chosen = _training(name, settings, gentle=whitened is not None)
-    Fixed(sims.u, sims.data).steps(chosen.validation, chosen.batch)
-    reading = _reading(program, whitened, marginal, columns, sims)
-    estimate = store.once("estimates", lambda: {"estimate": read(reading, sims.data)})["estimate"]
-    anchor = Anchor.fit(estimate, sims.u)
-    mean, log_scale = anchor(estimate)
-    fields = data_fields(program)
-    raw = fields if reading is None or sims.data.shape[1] <= _WHOLE else ()
-    seen = context(mean, estimate, entering(raw, sims.data))
-    summary = Field("summary", (mean.shape[1] + estimate.shape[1],))
-    options = _LIGHT.get(name, {}) if whitened is not None else {}
-    config = Config(name, (Field("z", (len(columns),)),), (summary, *raw), options=options)
-    pairs = Fixed((sims.u - mean) * (-log_scale).exp(), seen)
-    members, history = _members(config, pairs, chosen, settings.ensemble, store, progress)
-    return Amortised(config, members, columns, reading, anchor, marginal, history, len(sims.u), sims.failed)
+    sims = simulated(program, settings.simulations, settings.seed, problem.columns, store, progress)
+    return problem.learned(sims, store, progress)
 
 
 def read(reading: Reading | None, data: Tensor) -> Tensor:

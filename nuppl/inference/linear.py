@@ -52,10 +52,12 @@ class Linear:
     width: Tensor
     variance: Tensor
 
-    def response(self, x: Tensor) -> Tensor:
-        """A with shape (n, M, r), for the columns `moving` of x with shape (n, K)."""
+    def response(self, x: Tensor, along: int | None = None) -> Tensor:
+        """A with shape (n, M, r), or its first columns, for the columns `moving` of x with shape (n, K)."""
         t = ((x - self.loc) / self.width).clamp(-_WIDEST, _WIDEST)
-        return (features(t) @ self.slopes).reshape(len(x), len(self.variance), -1)
+        slopes = self.slopes.unflatten(1, (len(self.variance), -1))[:, :, :along].flatten(1)
+        flat: Tensor = features(t) @ slopes
+        return flat.reshape(len(x), len(self.variance), -1)
 
     def volume_slope(self, x: Tensor, response: Tensor, factor: Tensor) -> Tensor:
         """The derivative of -log det(1 + A^T A) / 2 with x, shape (n, K): tr(H^-1 A^T dA) for each column."""

@@ -88,7 +88,7 @@ class Marginal:
         noise = standard_normals(len(x), len(self.inner), seed, stream)
         with torch.no_grad():
             parts = [
-                self._draw(some, z)
+                self.drawn(some, z)
                 for some, z in zip(x.split(self.whitened.chunk), noise.split(self.whitened.chunk), strict=True)
             ]
         return torch.cat([u for u, _ in parts]), torch.cat([log_q for _, log_q in parts])
@@ -109,21 +109,27 @@ class Marginal:
         """The points u with shape (n, D) at which the inner latents have their mode, and factors of H, (n, r, r)."""
         response = self._response(x) if response is None else response
         factor = factors(response)
+        along = (self.loc[self.inner] @ self.linear.right).expand(len(x), -1)
+        return self._descended(self._points(x, along), response, factor, _STEPS), factor
+
+    def _points(self, x: Tensor, along: Tensor) -> Tensor:
+        """u with shape (n, D) from outer latents, and where the inner ones stand along V, shape (n, r)."""
         u = self.loc.repeat(len(x), 1)
         u[:, self.outer] = x
-        u[:, self.inner] = self.loc[self.inner] @ self.linear.right @ self.linear.right.T
-        self._descend(u, response, factor)
-        return u, factor
+        u[:, self.inner] = along @ self.linear.right.T
+        return u
 
-    def _descend(self, u: Tensor, response: Tensor, factor: Tensor) -> None:
-        """Move u to the mode along the first directions of V, as many as the factor has rows."""
+    def _descended(self, u: Tensor, response: Tensor, factor: Tensor, steps: int) -> Tensor:
+        """u moved to the mode along the first directions of V, as many as the factor has rows."""
         right = self.linear.right[:, : factor.shape[1]]
-        for _ in range(_STEPS):
+        for _ in range(steps):
             score = (response.mT @ self._pulled(u)[..., None])[..., 0] - u[:, self.inner] @ right
-            u[:, self.inner] += torch.cholesky_solve(score[..., None], factor)[..., 0] @ right.T
+            # Not in place: a gradient may be asked for.
+            u = u.index_add(1, self.inner, torch.cholesky_solve(score[..., None], factor)[..., 0] @ right.T)
+        return u
 
-    def _response(self, x: Tensor) -> Tensor:
-        return self.linear.response(x[:, self._places])
+    def _response(self, x: Tensor, along: int | None = None) -> Tensor:
+        return self.linear.response(x[:, self._places], along)
 
     @property
     def _places(self) -> Tensor:
@@ -150,21 +156,30 @@ class Marginal:
         weight = self.linear.variance.sqrt() / torch.maximum(variance, _LEAST_SHARE * self.linear.variance)
         return ((self.data - mean) * weight).nan_to_num(0.0, 0.0, 0.0)
 
-    def _draw(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents, and the log density with which the inner ones were drawn.
+    def drawn(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """All latents u with shape (n, D), and the log density with which the inner ones were drawn, shape (n,).
 
-        Loose directions first; the mode of the tight ones is sought anew given these.
+        Arguments:
+            x: the outer latents with shape (n, d).
+            z: standard normals with shape (n, D - d).
         """
-        right, tight = self.linear.right, self.linear.tight
         response = self._response(x)
         u, factor = self.modes(x, response)
+        return self._scattered(u, z, factor, response)
+
+    def drawn_near(self, x: Tensor, z: Tensor, along: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, from modes along the directions that the data see, shape (n, r), and factors, shape (n, r, r)."""
+        return self._scattered(self._points(x, along), z, factor, self._response(x, self.linear.tight))
+
+    def _scattered(self, u: Tensor, z: Tensor, factor: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
+        """Draws around modes u. Loose directions first; the mode of the tight ones is sought anew given these."""
+        right, tight = self.linear.right, self.linear.tight
         along = z @ right
-        first = along.clone()
-        first[:, :tight] = 0.0
-        u[:, self.inner] += z + (upper_solve(factor, first) - along) @ right.T
+        first = torch.cat([torch.zeros(len(z), tight), along[:, tight:]], 1)
+        u = u.index_add(1, self.inner, z + (upper_solve(factor, first) - along) @ right.T)
         narrow = factor[:, :tight, :tight]
-        self._descend(u, response[:, :, :tight], narrow)
-        u[:, self.inner] += upper_solve(narrow, along[:, :tight]) @ right[:, :tight].T
+        u = self._descended(u, response[:, :, :tight], narrow, 1)
+        u = u.index_add(1, self.inner, upper_solve(narrow, along[:, :tight]) @ right[:, :tight].T)
         return u, -0.5 * z.square().sum(1) - self._log_volume(factor)
 
 

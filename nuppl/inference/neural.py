@@ -15,12 +15,16 @@ from torch import Tensor
 
 from nuppl.errors import InputError
 from nuppl.inference.amortised import Amortised, trained
-from nuppl.inference.guides import standard_normals
+from nuppl.inference.conditional import conditional
+from nuppl.inference.guides import Guide, standard_normals
 from nuppl.inference.neural_files import keep_guide, restore
 from nuppl.inference.neural_guide import NeuralGuide
 from nuppl.inference.registry import resolved
+from nuppl.inference.retaken import retaken
+from nuppl.inference.sequential import sequential
 from nuppl.inference.settings import GUIDES, Settings
 from nuppl.inference.simulated import flat_data, latent_values
+from nuppl.inference.structured import MarginalGuide
 from nuppl.inference.target import Direct
 from nuppl.inference.weights import by_weight, weighted_draws
 from nuppl.language.density import Whitened
@@ -62,7 +66,8 @@ def _draws(name: str, program: Program, settings: Settings, progress: Progress) 
     exact = all(site.has_density for site in program.data_sites.values())
     whitened = _possible(Whitened(program), settings.seed) if exact else None
     if settings.guide in GUIDES:
-        amortised = trained(program, whitened, name, settings, progress)
+        learn = trained if settings.rounds == 1 else sequential
+        amortised = learn(program, whitened, name, settings, progress)
         keep_guide(settings.kept, amortised, program)
     else:
         amortised = restore(Path(settings.guide), name, program, whitened)
@@ -93,8 +98,12 @@ def _weighted(
     settings: Settings,
     progress: Progress,
 ) -> Draws:
-    density = (amortised.of(whitened) or Direct(whitened)).log_prob
-    guide = amortised.guide(outer.fitted(density, settings.seed), whitened)
+    marginal = amortised.of(whitened)
+    if marginal is not None and settings.guide not in GUIDES:
+        marginal = retaken(marginal, outer, settings.seed)
+    guide: Guide = outer.fitted((marginal or Direct(whitened)).log_prob, settings.seed)
+    if marginal is not None:
+        guide = MarginalGuide(guide, conditional(marginal, guide, settings.seed))
     keep = by_weight(settings, _RESAMPLE)
     recorder, found = weighted_draws(whitened, guide, settings.proposals, keep, settings, progress)
     return recorder.finish({**found, **said}, name)
@@ -114,5 +123,6 @@ def _said(amortised: Amortised, settings: Settings) -> dict[str, float | int | s
         "failed_simulations": amortised.failed,
         "networks": len(amortised.members),
         "epochs": max(len(rows) for rows in amortised.history),
+        **({} if amortised.observed is None else {"rounds": settings.rounds}),
         **({} if settings.guide in GUIDES else {"guide": settings.guide}),
     }

@@ -7,9 +7,9 @@ and so are what priors and expected data give at a few points.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,12 +24,23 @@ from nuppl.inference.settings import GUIDE, GUIDES
 from nuppl.inference.simulated import data_fields, latent_values, whitened_layout
 from nuppl.language.density import Whitened
 from nuppl.language.program import Program
+from nuppl.neural.estimator import Estimator
 from nuppl.neural.fields import Field
 from nuppl.neural.registry import Config, build
 from nuppl.results.checkpoints import Checkpoints
 from nuppl.results.files import whole
 
-__all__ = ["keep_guide", "read_guide", "restore"]
+__all__ = [
+    "keep_guide",
+    "marginal_state",
+    "open_network",
+    "read_guide",
+    "reading_state",
+    "restore",
+    "restored_marginal",
+    "restored_reading",
+    "write_network",
+]
 
 _POINTS = 3
 """Points at which two models are compared."""
@@ -51,28 +62,55 @@ def keep_guide(folder: Path | None, amortised: Amortised, program: Program) -> N
     """
     if folder is None:
         return
-    described = {
-        "config": amortised.config.as_json(),
-        "members": len(amortised.members),
-        "simulations": amortised.simulations,
-        "failed": amortised.failed,
-        "training": amortised.history,
-        "program": _described(program),
-    }
     reading, marginal = amortised.reading, amortised.marginal
     tensors = {
-        "members": [member.state_dict() for member in amortised.members],
         "columns": amortised.columns,
-        "reading": _parts(reading, _ESTIMATE if isinstance(reading, Estimate) else _REGRESSION),
+        "reading": reading_state(reading),
         "anchor": _parts(amortised.anchor, _ANCHOR),
-        "marginal": _parts(marginal, _MARGINAL),
-        "linear": _parts(marginal and marginal.linear, _LINEAR),
-        "fingerprint": _fingerprint(program),
+        **({} if amortised.observed is None else {"observed": amortised.observed}),
+        **marginal_state(marginal),
     }
-    Checkpoints(folder).save("guide", tensors)
+    write_network(folder, amortised, {}, tensors, program)
+
+
+class Network(Protocol):
+    """What every trained network has."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def members(self) -> Sequence[Estimator]: ...
+    @property
+    def history(self) -> list[list[dict[str, float]]]: ...
+    @property
+    def simulations(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+
+
+def write_network(
+    folder: Path, network: Network, described: Mapping[str, Any], tensors: Mapping[str, Any], program: Program
+) -> None:
+    """Write a trained network of any kind, as `open_network` reads it.
+
+    Arguments:
+        described: what belongs into guide.json beside that which every network has.
+        tensors: what belongs into guide.pt beside weights.
+    """
+    said = {
+        "config": network.config.as_json(),
+        "members": len(network.members),
+        "simulations": network.simulations,
+        "failed": network.failed,
+        "training": network.history,
+        "program": _described(program),
+        **described,
+    }
+    weights = [member.state_dict() for member in network.members]
+    Checkpoints(folder).save("guide", {"members": weights, **tensors, "fingerprint": _fingerprint(program)})
     try:
         with whole(folder / GUIDE) as partial:
-            partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise RunFolderError(f"guide {str(folder / GUIDE)!r} could not be written: {error}") from error
 
@@ -89,8 +127,8 @@ def read_guide(folder: Path) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict) or not {"config", "members", "program"} <= found.keys():
         raise InputError(
-            f"guide {str(folder)!r}: expected one of {', '.join(GUIDES)}, or the folder of a run of npe, fmpe or npse "
-            f"with its {GUIDE}"
+            f"guide {str(folder)!r}: expected one of {', '.join(GUIDES)}, or the folder of a run of npe, fmpe or npse, "
+            f"or of a surrogate, with its {GUIDE}"
         )
     return found
 
@@ -105,43 +143,82 @@ def restore(folder: Path, name: str, program: Program, whitened: Whitened | None
     Raises:
         InputError: it is of another model or estimator, or for data of another shape; says what differs.
     """
+    said, config, members, tensors = open_network(folder, (name,), program)
+    return Amortised(
+        config=config,
+        members=members,
+        columns=tensors["columns"],
+        reading=restored_reading(tensors["reading"], data_fields(program), whitened),
+        anchor=Anchor(**tensors["anchor"]),
+        marginal=restored_marginal(tensors, whitened),
+        history=said["training"],
+        simulations=int(said["simulations"]),
+        failed=int(said["failed"]),
+        observed=tensors.get("observed"),
+    )
+
+
+def open_network(
+    folder: Path, names: Sequence[str], program: Program
+) -> tuple[dict[str, Any], Config, list[Estimator], dict[str, Any]]:
+    """What guide.json says, the configuration, the members, frozen, and the tensors of a trained network.
+
+    Arguments:
+        names: the estimators of which it must be one.
+
+    Raises:
+        InputError: it is of another model or estimator, or for data of another shape; says what differs.
+    """
     said = read_guide(folder)
     config = Config.from_json(said["config"])
-    if config.estimator != name:
-        raise InputError(f"guide {str(folder)!r} is a trained {config.estimator}: expected one of {name}")
+    if config.estimator not in names:
+        raise InputError(f"guide {str(folder)!r} is a trained {config.estimator}: expected one of {', '.join(names)}")
     tensors = Checkpoints(folder).load("guide")
     if tensors is None:
         raise InputError(f"guide {str(folder)!r}: expected guide.pt beside {GUIDE}, found none")
     _check_same(str(folder), said["program"], tensors["fingerprint"], program)
     members = [build(config) for _ in range(int(said["members"]))]
     for member, weights in zip(members, tensors["members"], strict=True):
-        member.load_state_dict(weights)
+        try:
+            member.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError(
+                f"guide {str(folder)!r}: expected weights of a {config.estimator} as this version of nuppl builds it, got "
+                "others; train anew"
+            ) from error
         member.eval().requires_grad_(False)
-    return Amortised(
-        config=config,
-        members=members,
-        columns=tensors["columns"],
-        reading=_reading(tensors["reading"], program, whitened),
-        anchor=Anchor(**tensors["anchor"]),
-        marginal=_marginal(tensors, whitened),
-        history=said["training"],
-        simulations=int(said["simulations"]),
-        failed=int(said["failed"]),
-    )
+    return said, config, members, tensors
+
+
+def reading_state(reading: Reading | None) -> dict[str, Any]:
+    """The tensors of a reading; none of none."""
+    return _parts(reading, _ESTIMATE if isinstance(reading, Estimate) else _REGRESSION)
+
+
+def marginal_state(marginal: Marginal | None) -> dict[str, Any]:
+    """The tensors of a marginal; none of none."""
+    return {"marginal": _parts(marginal, _MARGINAL), "linear": _parts(marginal and marginal.linear, _LINEAR)}
 
 
 def _parts(owner: object, names: tuple[str, ...]) -> dict[str, Any]:
     return {} if owner is None else {name: getattr(owner, name) for name in names}
 
 
-def _reading(kept: Mapping[str, Tensor], program: Program, whitened: Whitened | None) -> Reading | None:
-    fields = data_fields(program)
+def restored_reading(
+    kept: Mapping[str, Tensor], fields: tuple[Field, ...], whitened: Whitened | None
+) -> Reading | None:
+    """What `reading_state` kept.
+
+    Arguments:
+        fields: of the data that are read.
+    """
     if "jacobian" in kept and whitened is not None:
         return Estimate(whitened, fields, **kept)
     return Regression(fields, **kept) if "slope" in kept else None
 
 
-def _marginal(tensors: Mapping[str, Any], whitened: Whitened | None) -> Marginal | None:
+def restored_marginal(tensors: Mapping[str, Any], whitened: Whitened | None) -> Marginal | None:
+    """What `marginal_state` kept, without data."""
     if not tensors["marginal"] or whitened is None:
         return None
     linear = Linear(**tensors["linear"])

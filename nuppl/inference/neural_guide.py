@@ -86,40 +86,49 @@ class NeuralGuide:
 
     def fitted(self, density: Density, seed: int) -> NeuralGuide:
         """Moved onto a posterior as far as weights tell, with tails around it."""
-        guide = self._around(seed, 0)
+        z = self._answers(seed)
+        guide = self.tailed(z)
         for number in range(_ROUNDS):
             u, log_q = guide.sample(_PILOT, seed, _PILOT_STREAM + number)
             log_w = density(u) - log_q
             log_w = torch.where(log_w.isnan(), -torch.inf, log_w)
             if not bool((log_w > -torch.inf).any()):
                 break
-            guide = guide._moved(u, log_w, seed)._around(seed, number + 1)
+            guide = guide._moved(u, log_w, z).tailed(z)
             if effective_size(log_w) > _ENOUGH * _PILOT:
                 break
         return guide
 
+    def tailed(self, z: Tensor) -> NeuralGuide:
+        """With one Student distribution around it, wider than answers z of the network, with shape (n, d)."""
+        draws = self._placed(z)
+        heavy = (TAIL - 2) / TAIL if draws.shape[1] <= TAILED else 1.0
+        factor = _WIDER * math.sqrt(heavy) * from_particles(draws).factor
+        return replace(self, tails=StudentMixture(draws.mean(0)[None], factor[None], torch.zeros(1)))
+
     def sample(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
         """n draws and their log density; a fixed share of them come from the tails."""
         if self.tails is None:
-            return self._bare(n, seed, _STREAM + stream)
+            return self.bare(n, seed, _STREAM + stream)
         far = max(1, round(_SHARE * n))
-        u, log_net = self._bare(n - far, seed, _STREAM + stream)
+        u, log_net = self.bare(n - far, seed, _STREAM + stream)
         v, log_tail = self.tails.sample(far, seed, _TAIL_STREAM + stream)
-        log_net = torch.cat([log_net, self._log_prob(v)])
+        log_net = torch.cat([log_net, self.log_prob(v)])
         log_tail = torch.cat([self.tails.log_prob(u), log_tail])
         log_q = torch.logaddexp(math.log1p(-far / n) + log_net, math.log(far / n) + log_tail)
         order = standard_normals(n, 1, seed, _ORDER_STREAM + stream)[:, 0].argsort()
         return _possible(torch.cat([u, v])[order], log_q[order])
 
     @torch.no_grad()
-    def _bare(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
+    def bare(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
         """Draws of the network alone, and their log density."""
         generator = torch.Generator().manual_seed(tile_seed(seed, stream))
         z, log_q = self.network.sample_with_log_prob(self.context, n, generator)
-        return self.loc + z.double() @ self.factor.T, log_q.double() - self._log_volume
+        return self._placed(z.double()), log_q.double() - self._log_volume
 
     @torch.no_grad()
-    def _log_prob(self, u: Tensor) -> Tensor:
+    def log_prob(self, u: Tensor) -> Tensor:
+        """The log density of the network alone with shape (n,), at u with shape (n, d)."""
         z = torch.linalg.solve(self.factor, (u - self.loc).T).T
         log_q = self.network.log_prob(z, self.context).double() - self._log_volume
         return torch.where(log_q.isnan(), -torch.inf, log_q)
@@ -129,32 +138,32 @@ class NeuralGuide:
         log_volume: Tensor = torch.linalg.slogdet(self.factor).logabsdet
         return log_volume
 
-    def _moved(self, u: Tensor, log_weight: Tensor, seed: int) -> NeuralGuide:
+    def _moved(self, u: Tensor, log_weight: Tensor, z: Tensor) -> NeuralGuide:
         """With the mean and covariance that weighted draws have."""
         mean, factor = weighted_moments(u, log_weight)
-        mine = self._draws(seed, 0)
+        mine = self._placed(z)
         turn = factor @ torch.linalg.inv(from_particles(mine).factor)
         return replace(self, loc=mean + turn @ (self.loc - mine.mean(0)), factor=turn @ self.factor)
 
-    def _around(self, seed: int, number: int) -> NeuralGuide:
-        """With one Student distribution, wider than the network's draws."""
-        draws = self._draws(seed, number)
-        heavy = (TAIL - 2) / TAIL if draws.shape[1] <= TAILED else 1.0
-        factor = _WIDER * math.sqrt(heavy) * from_particles(draws).factor
-        return replace(self, tails=StudentMixture(draws.mean(0)[None], factor[None], torch.zeros(1)))
+    def _placed(self, z: Tensor) -> Tensor:
+        return self.loc + z @ self.factor.T
+
+    def draws(self, seed: int) -> Tensor:
+        """A few finite draws of the network alone, with shape (n, d)."""
+        return self._placed(self._answers(seed))
 
     @torch.no_grad()
-    def _draws(self, seed: int, number: int) -> Tensor:
-        """A few of the network's own draws that are finite."""
-        generator = torch.Generator().manual_seed(tile_seed(seed, _PILOT_STREAM + number))
-        draws = self.loc + self.network.sample(self.context, _PILOT, generator).double() @ self.factor.T
-        draws = draws[draws.isfinite().all(1)]
-        if len(draws) < _PILOT // 2:
+    def _answers(self, seed: int) -> Tensor:
+        """A few of the network's own draws z that are finite."""
+        generator = torch.Generator().manual_seed(tile_seed(seed, _PILOT_STREAM))
+        z = self.network.sample(self.context, _PILOT, generator).double()
+        z = z[z.isfinite().all(1)]
+        if len(z) < _PILOT // 2:
             raise InputError(
-                f"the trained network gave {_PILOT - len(draws)} of {_PILOT} draws that are not finite: expected a "
+                f"the trained network gave {_PILOT - len(z)} of {_PILOT} draws that are not finite: expected a "
                 "network that has learned something; ask for more simulations, or look at the data with nuppl check"
             )
-        return draws
+        return z
 
 
 def _possible(u: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,6 +29,11 @@ class EngineInfo(NamedTuple):
 
 
 ENGINES: dict[str, EngineInfo] = {
+    "bnre": EngineInfo(
+        "a learned balanced ratio, then smc; weighted by the program where it has a density",
+        {"chains": 16, "draws": 256},
+        "surrogates",
+    ),
     "fmpe": EngineInfo(
         "a network by flow matching, weighted by the program: exact, with evidence",
         {"chains": 4, "draws": 1000},
@@ -43,6 +49,11 @@ ENGINES: dict[str, EngineInfo] = {
     "laplace": EngineInfo(
         "a Gaussian at the mode; says how good it is, does not correct it", {"chains": 4, "draws": 1000}
     ),
+    "nle": EngineInfo(
+        "a learned likelihood, then smc; weighted by the program where it has a density",
+        {"chains": 16, "draws": 256},
+        "surrogates",
+    ),
     "npe": EngineInfo(
         "a network (spline flow) weighted by the program: exact, with evidence", {"chains": 4, "draws": 1000}, "neural"
     ),
@@ -50,6 +61,11 @@ ENGINES: dict[str, EngineInfo] = {
         "a network by diffusion, weighted by the program: exact, with evidence",
         {"chains": 4, "draws": 1000},
         "neural",
+    ),
+    "nre": EngineInfo(
+        "a learned likelihood ratio, then smc; weighted by the program where it has a density",
+        {"chains": 16, "draws": 256},
+        "surrogates",
     ),
     "nuts": EngineInfo("Pyro's No-U-Turn sampler: exact, slow", {"chains": 4, "draws": 1000, "warmup": 500}),
     "smc": EngineInfo(
@@ -81,7 +97,15 @@ def engine(name: str) -> Callable[[Program, Settings, Progress], Draws]:
     if name not in ENGINES:
         raise unknown("engine", name, ENGINES)
     module = ENGINES[name].module or name
-    return getattr(importlib.import_module(f"nuppl.inference.{module}"), name)  # type: ignore[no-any-return]
+    function = getattr(importlib.import_module(f"nuppl.inference.{module}"), name)
+
+    @functools.wraps(function)
+    def draw(program: Program, settings: Settings, *progress: Progress, **more: Progress) -> Draws:
+        from nuppl.inference.surrogate import described
+
+        return described(program, function(program, settings, *progress, **more))
+
+    return draw
 
 
 def resolved(name: str, settings: Settings) -> Settings:
@@ -90,11 +114,20 @@ def resolved(name: str, settings: Settings) -> Settings:
     Raises:
         InputError: numbers that the engine cannot work with.
     """
-    from nuppl.inference.settings import GUIDES
+    from nuppl.inference.settings import GUIDES, Settings
 
     found = settings.filled(**ENGINES[name].own)
-    if found.guide not in GUIDES and ENGINES[name].module != "neural":
+    learns = ENGINES[name].module in ("neural", "surrogates")
+    if found.guide not in GUIDES and not learns:
         raise InputError(f"guide: {name} expected one of {', '.join(GUIDES)}, got the run {found.guide!r}")
-    if name == "smc" and found.chains < 2:
-        raise InputError(f"chains: smc expected at least 2 islands, whose spread is its error, got {found.chains}")
+    if found.guide in GUIDES and found.guide != Settings.guide and learns:
+        raise InputError(
+            f"guide: {name} trains a network of its own and expected none, or the folder of a run of {name}, got "
+            f"{found.guide!r}; --engine importance weights the draws of {found.guide!r}"
+        )
+    if found.rounds > 1 and not (learns and found.guide in GUIDES):
+        what = f"{name} has none" if not learns else f"the network of {found.guide!r} is trained"
+        raise InputError(f"rounds: expected 1, as {what}, got {found.rounds}")
+    if (name == "smc" or ENGINES[name].module == "surrogates") and found.chains < 2:
+        raise InputError(f"chains: {name} expected at least 2 islands, whose spread is its error, got {found.chains}")
     return found

@@ -26,7 +26,7 @@ from nuppl.results.checkpoints import Checkpoints
 from nuppl.results.draws import Draws, effective_size, pareto_k
 from nuppl.typing import Progress, silent
 
-__all__ = ["smc"]
+__all__ = ["sampled", "smc"]
 
 _MOVE_STREAM, _COMPLETE_STREAM = 4 << 24, 6 << 24
 _COMPLETED = 1 << 20
@@ -42,8 +42,17 @@ def smc(program: Program, settings: Settings, progress: Progress = silent) -> Dr
     """
     settings = resolved("smc", settings)
     whitened = Whitened(program)
-    target = eased(target_of(whitened, settings, progress))
-    islands = settings.chains
+    recorder, said = sampled(eased(target_of(whitened, settings, progress)), settings, progress)
+    return recorder.finish(said, "smc")
+
+
+def sampled(target: Target, settings: Settings, progress: Progress) -> tuple[Recorder, dict[str, float | int | str]]:
+    """The draws of a target, recorded, and what is known of them.
+
+    Arguments:
+        target: its own draws, completed and weighted, become draws of its `whitened` posterior.
+    """
+    whitened, islands = target.whitened, settings.chains
     mover = Mover(target, settings.seed, _MOVE_STREAM, step=target.dim**-0.25)
     store = Checkpoints(settings.scratch)
     kept = store.load("draws")
@@ -63,7 +72,7 @@ def smc(program: Program, settings: Settings, progress: Progress = silent) -> Dr
         progress(settings.draws - recorder.missing, settings.draws, "draws")
         if store.due() or not recorder.missing:
             store.save("draws", {**population_state(population, mover), "log_w": log_w, "recorder": recorder.state()})
-    return recorder.finish(_said(population, torch.cat(log_w, dim=1), mover), "smc")
+    return recorder, _said(population, torch.cat(log_w, dim=1), mover)
 
 
 def _record(population: Islands, target: Target, recorder: Recorder, mover: Mover, round_: int) -> Tensor:

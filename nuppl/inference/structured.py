@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nuppl.inference.adapt import adapt
+from nuppl.inference.conditional import Conditional
 from nuppl.inference.guides import TAILED, GaussianGuide, Guide, TailedGuide
 from nuppl.inference.laplace import laplace_guides
 from nuppl.inference.marginal import Marginal
@@ -39,10 +40,10 @@ _ISLANDS, _ROUNDS = 16, 5
 
 @dataclass(frozen=True)
 class MarginalGuide:
-    """A guide for the outer latents, the inner ones drawn in closed form."""
+    """A guide for the outer latents, the inner ones drawn in closed form or as was learned from it."""
 
     outer: Guide
-    marginal: Marginal
+    marginal: Marginal | Conditional
     missed: int = 0
 
     def sample(self, n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:

@@ -115,10 +115,20 @@ class Guide(Reader):
     def _push(self, noise: Tensor, context: Tensor, density: bool) -> tuple[Tensor, Tensor]:
         """Standard normals (N, D) to standardised parameters (N, D), and their log density (N,) if asked, or zeros."""
 
+    def transported(self, noise: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What standard normals with shape (*, D) become given data with shape (*, X): parameters and log density.
+
+        Gradients reach the weights, so that a program can learn them.
+        """
+        return self._carried(noise, self._context(x), density=True)
+
     def _draws(self, x: Tensor, n: int, generator: torch.Generator, density: bool) -> tuple[Tensor, Tensor]:
-        context = self._context(x).unsqueeze(-2)
-        shape = (*x.shape[:-1], n)
-        noise = torch.randn(*shape, self.dimension, generator=generator, dtype=torch.float32)
+        shape = (*x.shape[:-1], n, self.dimension)
+        noise = torch.randn(*shape, generator=generator, dtype=torch.float32)
+        return self._carried(noise, self._context(x).unsqueeze(-2), density)
+
+    def _carried(self, noise: Tensor, context: Tensor, density: bool) -> tuple[Tensor, Tensor]:
+        shape = torch.broadcast_shapes(noise.shape[:-1], context.shape[:-1])
         rows = _rows(noise.to(context), shape), _rows(context, shape)
         z, inside = _in_chunks(lambda e, c: self._push(e, c, density), *rows)
         theta = self.theta_space.inverse(z).reshape(*shape, self.dimension)

@@ -28,7 +28,7 @@ class NLE(Likelihood):
         width, depth: of the networks.
     """
 
-    training_defaults = {"epochs": 120, "batch": 128, "rate": 1e-3, "patience": 25}
+    training_defaults = {"epochs": 120, "batch": 128, "rate": 1e-3, "decay": 1.0, "patience": 25}
 
     def __init__(
         self,
@@ -75,4 +75,4 @@ class _Flow(nn.Module):
 
     def sample(self, context: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.randn(len(context), self.data.width, generator=generator, dtype=torch.float32)
-        return self.data.inverse(self.flow(context).transform.inv(noise))
+        return self.data.inverse(self.flow(context).transform.inv(noise.to(context)))

@@ -15,6 +15,7 @@ from zuko.flows import NSF
 from nuppl.neural.embeddings import Embedding
 from nuppl.neural.estimator import Guide, normal_log_density
 from nuppl.neural.standardize import Standardize
+from nuppl.neural.triangular import inverted
 
 __all__ = ["NPE"]
 
@@ -57,8 +58,5 @@ class NPE(Guide):
         return (self.flow(context).log_prob(z),)
 
     def _push(self, noise: Tensor, context: Tensor, density: bool) -> tuple[Tensor, Tensor]:
-        inverse = self.flow(context).transform.inv
-        if not density:
-            return inverse(noise), torch.zeros(len(noise))
-        z, log_volume = inverse.call_and_ladj(noise)
-        return z, normal_log_density(noise) - log_volume
+        z, log_volume = inverted(self.flow, noise, context)
+        return z, normal_log_density(noise) + log_volume if density else log_volume

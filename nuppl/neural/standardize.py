@@ -43,12 +43,14 @@ class Standardize(nn.Module):
         self.sizes = [field.size for field in self.fields]
         self.register_buffer("loc", torch.zeros(self.width, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(self.width, dtype=torch.float64))
+        self.precision = torch.float32
         self._only_real = all(field.kind == "real" for field in self.fields)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Moves between devices as any module, but stays float64."""
+        """Moves between devices as any module, but stays float64; what it gives has the precision that is asked for."""
         kept = self.loc, self.scale
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.precision = fn(torch.zeros((), dtype=self.precision)).dtype
         self.loc, self.scale = (value.to(self.loc.device) for value in kept)
         return self
 
@@ -68,8 +70,8 @@ class Standardize(nn.Module):
         self.scale.copy_(torch.where(constant, 1.0, scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values with shape (*, X), any precision, to float32 numbers of the same shape."""
-        return ((self._scaled(x.double()) - self.loc) / self.scale).float()
+        """Values with shape (*, X), any precision, to numbers of that shape: float32, or float64 once made double."""
+        return ((self._scaled(x.double()) - self.loc) / self.scale).to(self.precision)
 
     def inverse(self, z: Tensor) -> Tensor:
         """Back to float64 values with shape (*, X)."""

@@ -13,6 +13,7 @@ import xarray as xr
 from nuppl.diagnostics.verdict import Verdict, judge
 from nuppl.errors import InputError, unknown
 from nuppl.report.canvas import FORMATS, Picture, style
+from nuppl.report.figures_calibration import calibration
 from nuppl.report.figures_chains import chains
 from nuppl.report.figures_corner import corner
 from nuppl.report.figures_correlations import correlations
@@ -88,6 +89,7 @@ def gather(
             "pulls": pulls(groups),
             "correlations": correlations(groups, interest),
             "chains": chains(groups, interest, said["attrs"]),
+            "calibration": calibration(groups),
         }
     unweighted = [site for site in interest if site in groups["posterior"] and site not in known]
     return Contents(groups, said, rows, verdict, pictures, shifts, unweighted, found)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nuppl.errors import InputError
 from nuppl.language.program import Program
 from nuppl.language.simulation import simulate
 from nuppl.typing import Values
@@ -27,7 +28,7 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Predictive:
-    """Predictions at n posterior draws. All but `replicated` are empty where a data site is a simulator."""
+    """Predictions at n posterior draws. All but `replicated` are empty where a data site is a simulator or learned."""
 
     replicated: dict[str, Tensor]
     """{data site: (n, *site)}."""
@@ -50,9 +51,9 @@ def predict(program: Program, values: Values, seed: int) -> Predictive:
     """
     values = {name: values[name].detach().to(torch.float64) for name in program.latents}
     n = len(next(iter(values.values())))
-    drawn = simulate(program, n, seed=seed, at=values)
-    replicated = {name: drawn[name] for name in program.data_sites}
-    if not all(site.has_density and site.data is not None for site in program.data_sites.values()):
+    replicated = _replicas(program, values, n, seed)
+    known = [site.has_density and site.data is not None and site.has_moments for site in program.data_sites.values()]
+    if not all(known):
         return Predictive(replicated, {}, {}, {}, {})
     with torch.no_grad():
         parts = [_chunk(program, values, replicated, slice(i, i + CHUNK)) for i in range(0, n, CHUNK)]
@@ -64,6 +65,17 @@ def predict(program: Program, values: Values, seed: int) -> Predictive:
         {name: mean.mean(0) for name, mean in means.items()},
         {name: variance.mean(0).sqrt() for name, variance in variances.items()},
     )
+
+
+def _replicas(program: Program, values: Values, n: int, seed: int) -> dict[str, Tensor]:
+    """Data at each draw; none where a learned density cannot be drawn from."""
+    try:
+        drawn = simulate(program, n, seed=seed, at=values)
+    except InputError:
+        if all(site.has_moments for site in program.data_sites.values()):
+            raise
+        return {}
+    return {name: drawn[name] for name in program.data_sites}
 
 
 Parts = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]

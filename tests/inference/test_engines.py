@@ -18,11 +18,12 @@ from nuppl.errors import InputError
 from nuppl.inference.registry import ENGINES, engine
 from nuppl.inference.settings import GUIDES, Settings
 
-LEARNED = ("fmpe", "npe", "npse")
-"""What these take from a simulator, and more, is in test_neural.py."""
+LEARNED = ("bnre", "fmpe", "nle", "npe", "npse", "nre")
+"""What these take from a simulator, and more, is in test_neural.py and test_surrogates.py."""
 
 TIGHT = {
     **{name: {"simulations": 1500, "epochs": 12, "proposals": 300} for name in LEARNED},
+    "bnre": {"simulations": 1500, "epochs": 20},
     "hmc": {"draws": 300, "chains": 32},
     "importance": {},
     "laplace": {},

@@ -232,7 +232,7 @@ def test_a_guide_is_normalised_and_moves_onto_its_target():
     target = torch.distributions.MultivariateNormal(loc, covariance)
     start = NeuralGuide(Normals(), torch.zeros(0), torch.zeros(2), torch.eye(2))
     guide = start.fitted(target.log_prob, seed=4)
-    for some in (start._around(4, 0), guide):
+    for some in (start.tailed(start._answers(4)), guide):
         u, log_q = some.sample(4000, seed=4, stream=1)
         weight = (target.log_prob(u) - log_q).exp()
         assert float(weight.mean()) == pytest.approx(1.0, abs=5 * float(weight.std()) / math.sqrt(4000))
@@ -240,7 +240,7 @@ def test_a_guide_is_normalised_and_moves_onto_its_target():
     assert guide.loc.tolist() == pytest.approx(loc.tolist(), abs=0.15)
     reverse, log_wide = GaussianGuide(loc, 3.0 * torch.eye(2)).sample(20000, 4, 2)
     share = guide.tails.log_prob(reverse)
-    mixed = torch.logaddexp(math.log(0.95) + guide._log_prob(reverse), math.log(0.05) + share)
+    mixed = torch.logaddexp(math.log(0.95) + guide.log_prob(reverse), math.log(0.05) + share)
     weight = (mixed - log_wide).exp()
     assert float(weight.mean()) == pytest.approx(1.0, abs=5 * float(weight.std()) / math.sqrt(20000))
 
