@@ -183,8 +183,8 @@ def open_network(
             member.load_state_dict(weights)
         except RuntimeError as error:
             raise InputError(
-                f"guide {str(folder)!r}: expected weights of a {config.estimator} as this version of nuppl builds it, got "
-                "others; train anew"
+                f"guide {str(folder)!r}: expected weights of a {config.estimator} as this version of nuppl builds it, "
+                "got others; train anew"
             ) from error
         member.eval().requires_grad_(False)
     return said, config, members, tensors

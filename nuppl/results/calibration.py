@@ -126,6 +126,6 @@ def check_calibration(group: xr.Dataset) -> None:
     wrong = [name for name, dims in _DIMS.items() if name not in group.variables or group[name].dims != dims]
     if wrong or not group["rank"].size or "draws" not in group.attrs:
         raise InputError(
-            f"result: expected a group 'calibration' as nuppl calibrate writes it, but {', '.join(wrong) or 'it'} is not "
-            "so; calibrate the run again"
+            f"result: expected a group 'calibration' as nuppl calibrate writes it, but {', '.join(wrong) or 'it'} is "
+            "not so; calibrate the run again"
         )

@@ -209,5 +209,5 @@ def test_the_observed_data_outside_simulations_fail():
     checks = {check.name: check for check in calibration_checks(group)}
     outside = checks["observed data among simulated, p-value"]
     assert not outside.passed and outside.value == pytest.approx(1 / 601)
-    with pytest.raises(InputError, match="expected a group 'calibration' .* but among, null is not so"):
+    with pytest.raises(InputError, match=r"expected a group 'calibration' .* but among, null is not so"):
         list(calibration_checks(group.drop_vars(["among", "null"])))
