@@ -110,3 +110,9 @@ def test_the_table_prints_what_is_on_file(table, tmp_path):
     assert "0.520 ± 0.009 (3)" in lines[2] and "0.600 ± 0.003 (10)" in lines[2]
     # Three observations alone cannot be the best of a row in which others have ten.
     assert "| 0.600 | 0.606 / 0.713 / 0.761 | at or below |" in lines[2]
+
+
+def test_a_row_is_not_judged_before_all_ten_observations(table, tmp_path):
+    table.Cell(tmp_path, "slcp", 1_000, "nle").path.write_text(json.dumps({"c2st": [0.7]}))
+    line = table.table(tmp_path).splitlines()[2]
+    assert "| 0.700 (1) |" in line and "open: 1 of 10" in line and "at or below" not in line
