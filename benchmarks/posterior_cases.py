@@ -12,7 +12,7 @@ from jax_reactor import reactor
 from posterior_engines import Entry
 from posterior_numpyro import Choice
 
-from nuppl.inference.settings import Settings
+from nuppl.sampling.settings import Settings
 
 __all__ = ["CASES", "Case"]
 

@@ -15,11 +15,11 @@ import torch
 from posterior_effective import Series, flat
 
 from nuppl.inference.registry import ENGINES, engine
-from nuppl.inference.settings import Settings
 from nuppl.language.density import Whitened
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.results.draws import Draws
+from nuppl.sampling.settings import Settings
 from nuppl.typing import silent
 
 __all__ = ["Entry", "draw", "known", "repeat", "seconds_per_gradient"]

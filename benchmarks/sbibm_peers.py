@@ -38,8 +38,8 @@ def make(chosen):
     """The simulations that both learn from, and the observations."""
     from sbibm_reference import observation, task
 
-    from nuppl.inference.simulated import simulated
     from nuppl.language.precision import double_precision
+    from nuppl.learning.simulated import simulated
 
     program = task(chosen.task).bind()
     with double_precision():
@@ -76,7 +76,7 @@ def ours(chosen):
     from sbibm_posterior import learn, parameters
     from sbibm_reference import reference, task
 
-    from nuppl.inference.simulated import Simulated
+    from nuppl.learning.simulated import Simulated
     from nuppl.neural.c2st import c2st
 
     model, kept = task(chosen.task), torch.load(chosen.folder / f"{chosen.task}.pt")

@@ -12,14 +12,9 @@ from typing import Any
 
 import torch
 
-from nuppl.inference.amortised import Problem
-from nuppl.inference.metric import from_particles
-from nuppl.inference.moves import Mover
-from nuppl.inference.settings import Settings
-from nuppl.inference.simulated import data_fields, flat_data, latent_values
-from nuppl.inference.target import log_normal
-from nuppl.inference.temper import temper
 from nuppl.language.precision import double_precision
+from nuppl.learning.amortised import Problem
+from nuppl.learning.simulated import data_fields, flat_data, latent_values
 from nuppl.neural.estimator import Likelihood
 from nuppl.neural.fields import Field
 from nuppl.neural.registry import ESTIMATORS, Config, build, estimator
@@ -28,6 +23,11 @@ from nuppl.neural.settings import Training
 from nuppl.neural.simulations import Fixed
 from nuppl.neural.training import train
 from nuppl.results.checkpoints import Checkpoints
+from nuppl.sampling.metric import from_particles
+from nuppl.sampling.moves import Mover
+from nuppl.sampling.settings import Settings
+from nuppl.sampling.target import log_normal
+from nuppl.sampling.temper import temper
 from nuppl.typing import silent
 
 __all__ = ["Guide", "Surrogate", "learn", "parameters"]

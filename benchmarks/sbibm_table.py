@@ -22,8 +22,8 @@ import torch
 from sbibm_posterior import learn, parameters
 from sbibm_reference import PUBLISHED, TASKS, observation, reference, task
 
-from nuppl.inference.simulated import simulated
 from nuppl.language.precision import double_precision
+from nuppl.learning.simulated import simulated
 from nuppl.neural.c2st import c2st
 
 ESTIMATORS = ("npe", "fmpe", "npse", "nle", "nre")

@@ -25,7 +25,7 @@ import torch
 from sterile_marginals import by_chance, edges, shares, total_variation
 from sterile_runs import INTEREST, Budget, Run, infer, kept, numpyro_nuts
 
-from nuppl.inference.settings import Settings
+from nuppl.sampling.settings import Settings
 
 HERE = Path(__file__).parent
 PARTS = ("nuppl", "evidence", "numpyro")

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from numpyro.infer import MCMC, NUTS, init_to_median
 
 from nuppl.inference.registry import engine
-from nuppl.inference.settings import Settings
 from nuppl.language.loading import load_model
 from nuppl.results.convergence import island_size
 from nuppl.results.draws import Draws
+from nuppl.sampling.settings import Settings
 from nuppl.typing import silent
 
 __all__ = ["INTEREST", "Budget", "Make", "Run", "infer", "kept", "numpyro_nuts"]

@@ -15,8 +15,8 @@ _HOME = {
     "Model": "language.model",
     "Simulator": "language.distributions",
     "auxiliary": "language.sites",
-    "guide": "inference.pyro_guide",
-    "marginalize": "inference.structure",
+    "guide": "learning.pyro_guide",
+    "marginalize": "sampling.structure",
     "model": "language.model",
     "observe": "language.sites",
     "open_run": "report.opened",
@@ -25,7 +25,7 @@ _HOME = {
     "pull": "language.sites",
     "random_effect": "language.sites",
     "scope": "language.plates",
-    "surrogate": "inference.surrogate",
+    "surrogate": "learning.surrogate",
     "workspace": "experiments.workspace",
 }
 

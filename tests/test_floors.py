@@ -14,6 +14,8 @@ FLOORS = (
     {"errors", "typing", "units"},
     {"language", "physics", "neural", "data"},
     {"results", "experiments", "optimize"},
+    {"sampling"},
+    {"learning"},
     {"inference", "frequentist"},
     {"diagnostics"},
     {"report"},
@@ -111,6 +113,8 @@ def test_the_root_exports_what_it_says():
     assert set(nuppl.__all__) <= set(dir(nuppl))
     for name in nuppl.__all__:
         home = getattr(nuppl, name).__module__
-        assert home.startswith(("nuppl.language.", "nuppl.experiments.", "nuppl.inference.", "nuppl.report."))
+        assert home.startswith(
+            ("nuppl.language.", "nuppl.experiments.", "nuppl.learning.", "nuppl.sampling.", "nuppl.report.")
+        )
     with pytest.raises(AttributeError, match="nothing_like_this"):
         _ = nuppl.nothing_like_this

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from nuppl.diagnostics.calibration import Asked
     from nuppl.diagnostics.verdict import Verdict
-    from nuppl.inference.posteriors import Posteriors
-    from nuppl.inference.settings import Settings
     from nuppl.language.program import Program
+    from nuppl.learning.posteriors import Posteriors
     from nuppl.results.amended import Amended
+    from nuppl.sampling.settings import Settings
     from nuppl.typing import Progress
 
 __all__ = ["calibrate"]
@@ -118,9 +118,9 @@ def _opened(run: Path, said: Mapping[str, Any]) -> _Opened:
     """
     from nuppl.inference.registry import engine as find
     from nuppl.inference.registry import resolved
-    from nuppl.inference.settings import GUIDE, GUIDES, Settings
     from nuppl.results.metadata import data_sha256
     from nuppl.results.record import model_of
+    from nuppl.sampling.settings import GUIDE, GUIDES, Settings
 
     file, note = model_of(run / "run.json", said)
     if note:
@@ -208,13 +208,13 @@ def _carried_out(work: Amended, opened: _Opened, asked: Asked, counts: Mapping[s
 
 
 def _posteriors(name: str, opened: _Opened, progress: Progress) -> Posteriors:
-    from nuppl.inference.neural_files import restore
-    from nuppl.inference.posteriors import NetworkPosteriors, RepeatedEngine
     from nuppl.inference.registry import ENGINES
     from nuppl.inference.registry import engine as find
-    from nuppl.inference.surrogate_draws import SurrogatePosteriors
-    from nuppl.inference.surrogate_files import restore_learned
     from nuppl.language.density import Whitened
+    from nuppl.learning.neural_files import restore
+    from nuppl.learning.posteriors import NetworkPosteriors, RepeatedEngine
+    from nuppl.learning.surrogate_draws import SurrogatePosteriors
+    from nuppl.learning.surrogate_files import restore_learned
 
     if name == "network" and opened.network is not None:
         whitened = Whitened(opened.program) if _exact(opened.program) else None

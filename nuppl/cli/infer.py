@@ -17,14 +17,14 @@ import click
 from nuppl.cli.options import CountOrFolder, json_option, out_option, program_from, program_options, seed_option
 from nuppl.errors import InputError
 from nuppl.inference.registry import DEFAULT, ENGINES
-from nuppl.inference.settings import OWN
+from nuppl.sampling.settings import OWN
 
 if TYPE_CHECKING:
     from nuppl.diagnostics.verdict import Verdict
-    from nuppl.inference.settings import Settings
     from nuppl.language.program import Program
     from nuppl.results.run import RunFolder
     from nuppl.results.summary import Summary
+    from nuppl.sampling.settings import Settings
 
 __all__ = ["infer"]
 
@@ -124,7 +124,7 @@ def infer(context: click.Context, /, source: Path | None, as_json: bool, resume:
 
 def _check_guide(context: click.Context, asked: Mapping[str, Any]) -> None:
     """That nobody names the guide of importance where a network is trained; its default stands for none there."""
-    from nuppl.inference.settings import GUIDES
+    from nuppl.sampling.settings import GUIDES
 
     named = context.get_parameter_source("guide") == click.core.ParameterSource.COMMANDLINE
     engine = ENGINES.get(asked["engine"])
@@ -152,8 +152,8 @@ def _resolved(asked: Mapping[str, Any]) -> tuple[Program, Path, str, Settings, d
     """Program, model file, engine, settings, and all that determines the result, JSON-ready."""
     from nuppl.inference.registry import choose, resolved
     from nuppl.inference.registry import engine as find
-    from nuppl.inference.settings import GUIDES, Settings
     from nuppl.results.metadata import data_sha256
+    from nuppl.sampling.settings import GUIDES, Settings
 
     chosen: dict[str, Any] = {each.name: asked[each.name] for each in fields(Settings) if each.name in asked}
     chosen |= {name: chosen[name] or 0 for name in OWN}
@@ -182,7 +182,7 @@ def _resolved(asked: Mapping[str, Any]) -> tuple[Program, Path, str, Settings, d
 
 def _trained(guide: str, engine: str) -> tuple[str, str]:
     """The engine of a run that trained a network, and the network's SHA-256."""
-    from nuppl.inference.neural_files import read_guide
+    from nuppl.learning.neural_files import read_guide
     from nuppl.results.metadata import sha256
 
     own = str(read_guide(Path(guide))["config"]["estimator"])

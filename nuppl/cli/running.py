@@ -16,11 +16,11 @@ from nuppl.cli.progress import reporting
 from nuppl.diagnostics.verdict import Verdict, judge
 from nuppl.errors import InputError
 from nuppl.inference.registry import engine as find
-from nuppl.inference.settings import Settings
 from nuppl.language.program import Program
 from nuppl.results.draws import Draws
 from nuppl.results.run import RunFolder, writing
 from nuppl.results.summary import Summary, summarize_result
+from nuppl.sampling.settings import Settings
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -107,11 +107,11 @@ def _impacts(folder: RunFolder, program: Program, draws: Draws) -> dict[str, xr.
 
 def _training(folder: RunFolder) -> dict[str, xr.Dataset]:
     """How a network learned, where this run trained one."""
-    from nuppl.inference.settings import GUIDE
     from nuppl.results.training import training_group
+    from nuppl.sampling.settings import GUIDE
 
     if not (folder.work / GUIDE).exists():
         return {}
-    from nuppl.inference.neural_files import read_guide
+    from nuppl.learning.neural_files import read_guide
 
     return {"training": training_group(read_guide(folder.work)["training"])}

@@ -158,7 +158,7 @@ def _draw(
     processes: int,
     progress: Progress,
 ) -> None:
-    from nuppl.inference.simulating import fill
+    from nuppl.learning.simulating import fill
 
     if min(processes, len(missing)) <= 1:
         fill(store, program, seed, missing, progress)
@@ -213,7 +213,7 @@ def _work(pipe: Connection, asked: Asked, path: Path, seed: int, share: Sequence
     """One of several processes, each with tiles of its own. It ends when nobody listens any more."""
     import torch
 
-    from nuppl.inference.simulating import fill
+    from nuppl.learning.simulating import fill
     from nuppl.results.simulations import SimulationStore
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the first process ends the others

@@ -26,11 +26,11 @@ from nuppl.diagnostics.calibration_observed import Among, among, components
 from nuppl.diagnostics.calibration_ranks import coverage_ranks, nearest, ranks, tarp_ranks
 from nuppl.diagnostics.calibration_uniformity import uniformity
 from nuppl.errors import InputError
-from nuppl.inference.posteriors import Drawn, Posteriors, interest_columns
-from nuppl.inference.simulated import data_fields, flat_data, simulated, whitened_layout
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.language.simulation import tile_seed
+from nuppl.learning.posteriors import Drawn, Posteriors, interest_columns
+from nuppl.learning.simulated import data_fields, flat_data, simulated, whitened_layout
 from nuppl.neural.standardize import Standardize
 from nuppl.results.calibration import Method, calibration_group
 from nuppl.results.checkpoints import Checkpoints

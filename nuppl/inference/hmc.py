@@ -14,27 +14,7 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
-from nuppl.inference.guides import standard_normals
-from nuppl.inference.laplace import main_mode
-from nuppl.inference.leapfrog import Move, Points, hamiltonian_move, points_at, refreshment
-from nuppl.inference.marginal import Marginal, linearisation
-from nuppl.inference.metric import (
-    DenseMetric,
-    LowRankMetric,
-    Metric,
-    from_particles,
-    from_state,
-    metric_state,
-)
-from nuppl.inference.moves import Mover
-from nuppl.inference.recorder import Recorder
 from nuppl.inference.registry import resolved
-from nuppl.inference.settings import Settings
-from nuppl.inference.structure import target_of
-from nuppl.inference.structured import adapted
-from nuppl.inference.target import Target, log_normal
-from nuppl.inference.temper import temper
-from nuppl.inference.tuning import MOST_LEAPS, Tuning
 from nuppl.language.density import Whitened
 from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision, seeded
@@ -43,6 +23,26 @@ from nuppl.language.simulation import tile_seed
 from nuppl.optimize.objective import Objective, whitened_objective
 from nuppl.results.checkpoints import Checkpoints, State
 from nuppl.results.draws import Draws, effective_size
+from nuppl.sampling.guides import standard_normals
+from nuppl.sampling.leapfrog import Move, Points, hamiltonian_move, points_at, refreshment
+from nuppl.sampling.marginal import Marginal, linearisation
+from nuppl.sampling.metric import (
+    DenseMetric,
+    LowRankMetric,
+    Metric,
+    from_particles,
+    from_state,
+    metric_state,
+)
+from nuppl.sampling.modes import main_mode
+from nuppl.sampling.moves import Mover
+from nuppl.sampling.recorder import Recorder
+from nuppl.sampling.settings import Settings
+from nuppl.sampling.structure import target_of
+from nuppl.sampling.structured import adapted
+from nuppl.sampling.target import Target, log_normal
+from nuppl.sampling.temper import temper
+from nuppl.sampling.tuning import MOST_LEAPS, Tuning
 from nuppl.typing import Progress, silent
 
 __all__ = ["hmc"]

@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 import torch
 
-from nuppl.inference.guides import GaussianGuide, Guide
 from nuppl.inference.registry import resolved
-from nuppl.inference.settings import Settings
-from nuppl.inference.structured import structured_guide, tailed, tempered_guide
 from nuppl.inference.svi import svi_guide
-from nuppl.inference.weights import by_weight, weighted_draws
 from nuppl.language.density import Whitened
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.results.draws import Draws
+from nuppl.sampling.guides import GaussianGuide, Guide
+from nuppl.sampling.settings import Settings
+from nuppl.sampling.structured import structured_guide, tailed, tempered_guide
+from nuppl.sampling.weights import by_weight, weighted_draws
 from nuppl.typing import Progress, silent
 
 __all__ = ["importance"]

@@ -14,27 +14,27 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
-from nuppl.inference.amortised import Amortised, trained
-from nuppl.inference.conditional import conditional
-from nuppl.inference.guides import Guide, standard_normals
-from nuppl.inference.neural_files import keep_guide, restore
-from nuppl.inference.neural_guide import NeuralGuide
 from nuppl.inference.registry import resolved
-from nuppl.inference.retaken import retaken
-from nuppl.inference.sequential import sequential
-from nuppl.inference.settings import GUIDES, Settings
-from nuppl.inference.simulated import flat_data, latent_values
-from nuppl.inference.structured import MarginalGuide
-from nuppl.inference.target import Direct
-from nuppl.inference.weights import by_weight, weighted_draws
 from nuppl.language.density import Whitened
 from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
+from nuppl.learning.amortised import Amortised, trained
+from nuppl.learning.neural_files import keep_guide, restore
+from nuppl.learning.neural_guide import NeuralGuide
+from nuppl.learning.retaken import retaken
+from nuppl.learning.sequential import sequential
+from nuppl.learning.simulated import flat_data, latent_values
 from nuppl.results.draws import Draws
+from nuppl.sampling.conditional import conditional
+from nuppl.sampling.guides import Guide, standard_normals
+from nuppl.sampling.settings import GUIDES, Settings
+from nuppl.sampling.structured import MarginalGuide
+from nuppl.sampling.target import Direct
+from nuppl.sampling.weights import by_weight, weighted_draws
 from nuppl.typing import Progress, silent
 
-__all__ = ["fmpe", "npe", "npse"]
+__all__ = ["fmpe", "npe", "npse", "possible"]
 
 _RESAMPLE, _PRIOR_STREAM = 26 << 24, 27 << 24
 
@@ -44,7 +44,7 @@ _BATCHES = 16
 
 @double_precision()
 def npe(program: Program, settings: Settings, progress: Progress = silent) -> Draws:
-    """A spline flow. Raises as `nuppl.inference.amortised.trained` does, or where nothing overlaps."""
+    """A spline flow. Raises as `nuppl.learning.amortised.trained` does, or where nothing overlaps."""
     return _draws("npe", program, settings, progress)
 
 
@@ -64,7 +64,7 @@ def _draws(name: str, program: Program, settings: Settings, progress: Progress) 
     settings = resolved(name, settings)
     flat_data(program)  # a message before the training, not after
     exact = all(site.has_density for site in program.data_sites.values())
-    whitened = _possible(Whitened(program), settings.seed) if exact else None
+    whitened = possible(Whitened(program), settings.seed) if exact else None
     if settings.guide in GUIDES:
         learn = trained if settings.rounds == 1 else sequential
         amortised = learn(program, whitened, name, settings, progress)
@@ -78,7 +78,7 @@ def _draws(name: str, program: Program, settings: Settings, progress: Progress) 
     return _weighted(name, whitened, amortised, outer, said, settings, progress)
 
 
-def _possible(whitened: Whitened, seed: int) -> Whitened:
+def possible(whitened: Whitened, seed: int) -> Whitened:
     """The posterior, if any of many draws from the prior has a finite density."""
     for batch in range(_BATCHES):
         with torch.no_grad():

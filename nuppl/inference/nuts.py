@@ -11,11 +11,7 @@ from pyro.infer.mcmc import MCMC, NUTS
 from torch import Tensor
 
 from nuppl.errors import InputError
-from nuppl.inference.guides import standard_normals
-from nuppl.inference.laplace import laplace_guide
-from nuppl.inference.recorder import Recorder
 from nuppl.inference.registry import resolved
-from nuppl.inference.settings import Settings
 from nuppl.language.density import Whitened
 from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision, seeded
@@ -23,6 +19,10 @@ from nuppl.language.program import Program
 from nuppl.language.simulation import tile_seed
 from nuppl.results.checkpoints import Checkpoints, State
 from nuppl.results.draws import Draws
+from nuppl.sampling.guides import standard_normals
+from nuppl.sampling.modes import laplace_guide
+from nuppl.sampling.recorder import Recorder
+from nuppl.sampling.settings import Settings
 from nuppl.typing import Progress, silent
 
 __all__ = ["nuts"]

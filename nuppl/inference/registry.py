@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from nuppl.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from nuppl.inference.settings import Settings
     from nuppl.language.program import Program
     from nuppl.results.draws import Draws
+    from nuppl.sampling.settings import Settings
     from nuppl.typing import Progress
 
 __all__ = ["DEFAULT", "ENGINES", "EngineInfo", "choose", "engine", "resolved"]
@@ -101,7 +101,7 @@ def engine(name: str) -> Callable[[Program, Settings, Progress], Draws]:
 
     @functools.wraps(function)
     def draw(program: Program, settings: Settings, *progress: Progress, **more: Progress) -> Draws:
-        from nuppl.inference.surrogate import described
+        from nuppl.learning.surrogate import described
 
         return described(program, function(program, settings, *progress, **more))
 
@@ -114,7 +114,7 @@ def resolved(name: str, settings: Settings) -> Settings:
     Raises:
         InputError: numbers that the engine cannot work with.
     """
-    from nuppl.inference.settings import GUIDES, Settings
+    from nuppl.sampling.settings import GUIDES, Settings
 
     found = settings.filled(**ENGINES[name].own)
     learns = ENGINES[name].module in ("neural", "surrogates")

@@ -10,20 +10,20 @@ import math
 import torch
 from torch import Tensor
 
-from nuppl.inference.marginal import linearisation
-from nuppl.inference.metric import from_particles
-from nuppl.inference.moves import Mover
-from nuppl.inference.recorder import Recorder
 from nuppl.inference.registry import resolved
-from nuppl.inference.settings import Settings
-from nuppl.inference.structure import eased, target_of
-from nuppl.inference.target import Target
-from nuppl.inference.temper import Islands, population_state, resampled, restored, temper
 from nuppl.language.density import Whitened
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.results.checkpoints import Checkpoints
 from nuppl.results.draws import Draws, effective_size, pareto_k
+from nuppl.sampling.marginal import linearisation
+from nuppl.sampling.metric import from_particles
+from nuppl.sampling.moves import Mover
+from nuppl.sampling.recorder import Recorder
+from nuppl.sampling.settings import Settings
+from nuppl.sampling.structure import eased, target_of
+from nuppl.sampling.target import Target
+from nuppl.sampling.temper import Islands, population_state, resampled, restored, temper
 from nuppl.typing import Progress, silent
 
 __all__ = ["sampled", "smc"]

@@ -17,21 +17,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nuppl.inference.learned import Learned
-from nuppl.inference.learning import learn
-from nuppl.inference.marginal import Marginal
-from nuppl.inference.neural import _possible
+from nuppl.inference.neural import possible
 from nuppl.inference.registry import resolved
-from nuppl.inference.settings import GUIDES, Settings
-from nuppl.inference.simulated import flat_data
 from nuppl.inference.smc import sampled
-from nuppl.inference.surrogate import described, stand_in
-from nuppl.inference.surrogate_files import keep_learned, restore_learned
-from nuppl.inference.target import Direct, Target, log_normal
 from nuppl.language.density import Whitened
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
+from nuppl.learning.learned import Learned
+from nuppl.learning.likelihoods import learn
+from nuppl.learning.simulated import flat_data
+from nuppl.learning.surrogate import described, stand_in
+from nuppl.learning.surrogate_files import keep_learned, restore_learned
 from nuppl.results.draws import Draws
+from nuppl.sampling.marginal import Marginal
+from nuppl.sampling.settings import GUIDES, Settings
+from nuppl.sampling.target import Direct, Target, log_normal
 from nuppl.typing import Progress, silent
 
 __all__ = ["bnre", "nle", "nre"]
@@ -146,7 +146,7 @@ def _draws(name: str, program: Program, settings: Settings, progress: Progress) 
     settings = resolved(name, settings)
     flat_data(program)  # a message before the training, not after
     exact = all(site.has_density for site in program.data_sites.values())
-    whitened = _possible(Whitened(program), settings.seed) if exact else None
+    whitened = possible(Whitened(program), settings.seed) if exact else None
     if settings.guide in GUIDES:
         learned = learn(program, name, settings, progress, whitened)
         keep_learned(settings.kept, learned, program)

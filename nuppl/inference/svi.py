@@ -15,10 +15,7 @@ from pyro.infer.autoguide import AutoMultivariateNormal
 from pyro.optim import ClippedAdam
 
 from nuppl.errors import InputError
-from nuppl.inference.guides import GaussianGuide
 from nuppl.inference.registry import resolved
-from nuppl.inference.settings import Settings
-from nuppl.inference.weights import everything, weighted_draws
 from nuppl.language.density import Whitened
 from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.plates import BATCH_DIM
@@ -27,6 +24,9 @@ from nuppl.language.program import Program
 from nuppl.language.simulation import tile_seed
 from nuppl.results.checkpoints import Checkpoints, State
 from nuppl.results.draws import Draws
+from nuppl.sampling.guides import GaussianGuide
+from nuppl.sampling.settings import Settings
+from nuppl.sampling.weights import everything, weighted_draws
 from nuppl.typing import Progress, silent
 
 __all__ = ["svi", "svi_guide"]

@@ -9,10 +9,10 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from nuppl.inference.simulated import data_fields
 from nuppl.language.check import check, format_report
 from nuppl.language.loading import load_models
 from nuppl.language.simulation import simulate
+from nuppl.learning.simulated import data_fields
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SIZES = {  # parameters, data, kind

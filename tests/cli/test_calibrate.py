@@ -13,7 +13,7 @@ import pytest
 
 from nuppl.cli.main import main
 from nuppl.diagnostics import calibration
-from nuppl.inference import posteriors
+from nuppl.learning import posteriors
 from nuppl.results.checkpoints import Checkpoints
 from nuppl.results.seal import is_sealed
 from nuppl.results.storage import load

@@ -18,11 +18,11 @@ import xarray as xr
 
 from nuppl.cli.main import main
 from nuppl.inference.registry import engine as find
-from nuppl.inference.settings import Settings
 from nuppl.language.loading import load_model
 from nuppl.report import page
 from nuppl.results import schema
 from nuppl.results.checkpoints import Checkpoints
+from nuppl.sampling.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 COUNTING, NEAR_FAR = ROOT / "models" / "counting.py", ROOT / "examples" / "near_far.py"
@@ -255,7 +255,7 @@ def test_an_end_during_the_report_keeps_the_draws(what, code, word, run, tmp_pat
     assert not (tmp_path / "run").exists()
     with monkeypatch.context() as patched:
         # Every draw is there: none is made again.
-        patched.setattr("nuppl.inference.weights.log_weights", interrupt)
+        patched.setattr("nuppl.sampling.weights.log_weights", interrupt)
         found, out, _ = run("infer", COUNTING, *QUICK, "--out", "run", "--resume")
     assert found in (0, 4) and "signal" in out and (tmp_path / "run" / "report.html").exists()
 

@@ -18,13 +18,13 @@ import torch
 from nuppl.cli.main import main
 from nuppl.errors import InputError
 from nuppl.inference.registry import engine
-from nuppl.inference.settings import Settings
-from nuppl.inference.simulated import latent_values, require_success, simulated
 from nuppl.language.loading import load_model
 from nuppl.language.simulation import TILE
+from nuppl.learning.simulated import latent_values, require_success, simulated
 from nuppl.results.lock import Lock
 from nuppl.results.simulations import SimulationStore
 from nuppl.results.tiles import Tile
+from nuppl.sampling.settings import Settings
 
 COUNTING = Path(__file__).parents[2] / "models" / "counting.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -153,7 +153,7 @@ def test_killed_and_gone_on_with_it_is_the_same(run, tmp_path):
 
 
 def test_a_tile_that_is_not_full_is_kept_too(run, monkeypatch):
-    from nuppl.inference import simulating
+    from nuppl.learning import simulating
 
     monkeypatch.setattr(simulating, "_WAIT", 0.0)
     monkeypatch.setattr(simulating, "_SHARE", 1e9)

@@ -22,7 +22,7 @@ from nuppl.diagnostics.calibration_ranks import ranks, tarp_ranks
 from nuppl.diagnostics.calibration_uniformity import band, counts, thresholds, uniformity
 from nuppl.diagnostics.checks_calibration import LEVEL, calibration_checks
 from nuppl.errors import InputError
-from nuppl.inference.posteriors import Drawn
+from nuppl.learning.posteriors import Drawn
 
 D = 6
 ASKED = Asked(datasets=300, draws=63, seed=5, simulations=1000)

@@ -16,8 +16,8 @@ import torch
 import nuppl
 from nuppl.diagnostics.verdict import judge
 from nuppl.inference.registry import engine
-from nuppl.inference.settings import Settings
 from nuppl.results.schema import inferred
+from nuppl.sampling.settings import Settings
 
 QUANTILES = torch.special.ndtri((torch.arange(50, dtype=torch.float64) + 0.5) / 50)
 """Fifty numbers that scatter as a standard normal does."""

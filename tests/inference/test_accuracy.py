@@ -17,9 +17,9 @@ import torch
 import nuppl
 from nuppl.diagnostics.verdict import judge
 from nuppl.inference.registry import engine
-from nuppl.inference.settings import Settings
 from nuppl.results.schema import inferred
 from nuppl.results.summary import summarize_result
+from nuppl.sampling.settings import Settings
 
 SETTINGS = {
     "smc": {},

@@ -16,7 +16,7 @@ import torch
 import nuppl
 from nuppl.errors import InputError
 from nuppl.inference.registry import ENGINES, engine
-from nuppl.inference.settings import GUIDES, Settings
+from nuppl.sampling.settings import GUIDES, Settings
 
 LEARNED = ("bnre", "fmpe", "nle", "npe", "npse", "nre")
 """What these take from a simulator, and more, is in test_neural.py and test_surrogates.py."""
@@ -165,7 +165,7 @@ def test_a_likelihood_that_is_zero_everywhere_is_refused(name):
 
 
 def test_resampling_keeps_proportions():
-    from nuppl.inference.weights import resample
+    from nuppl.sampling.weights import resample
 
     weight = torch.tensor([1.0, 2.0, 5.0, 0.0], dtype=torch.float64)
     counts = resample(weight.log(), 800, seed=3).bincount(minlength=4)

@@ -17,16 +17,16 @@ import torch
 import nuppl
 from nuppl.diagnostics.verdict import judge
 from nuppl.errors import InputError
-from nuppl.inference.guides import GaussianGuide
-from nuppl.inference.neural_guide import NeuralGuide
-from nuppl.inference.reading import Anchor, Estimate, Regression
 from nuppl.inference.registry import engine
-from nuppl.inference.settings import Settings
-from nuppl.inference.simulated import data_fields, flat_data, simulated
 from nuppl.language.density import Whitened
 from nuppl.language.precision import double_precision
+from nuppl.learning.neural_guide import NeuralGuide
+from nuppl.learning.reading import Anchor, Estimate, Regression
+from nuppl.learning.simulated import data_fields, flat_data, simulated
 from nuppl.results.checkpoints import Checkpoints
 from nuppl.results.schema import inferred
+from nuppl.sampling.guides import GaussianGuide
+from nuppl.sampling.settings import Settings
 
 COUNTING = Path(__file__).parents[2] / "models" / "counting.py"
 SMALL = Settings(seed=3, simulations=1500, epochs=8, proposals=500, draws=200, chains=2)

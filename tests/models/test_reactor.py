@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from nuppl.inference.importance import importance
-from nuppl.inference.settings import Settings
 from nuppl.language.loading import load_model
 from nuppl.language.simulation import asimov
 from nuppl.optimize.fit import fit
+from nuppl.sampling.settings import Settings
 
 MODELS = Path(__file__).parents[2] / "models"
 

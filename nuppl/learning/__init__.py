@@ -1,0 +1,1 @@
+"""Posteriors and likelihoods that networks learn from a program's own simulations."""
