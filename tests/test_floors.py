@@ -115,7 +115,5 @@ def test_the_root_exports_what_it_says():
         home = getattr(nuppl, name).__module__
         floors = ("language", "experiments", "learning", "sampling", "report")
         assert home.startswith(tuple(f"nuppl.{floor}." for floor in floors))
-            ("nuppl.language.", "nuppl.experiments.", "nuppl.learning.", "nuppl.sampling.", "nuppl.report.")
-        )
     with pytest.raises(AttributeError, match="nothing_like_this"):
         _ = nuppl.nothing_like_this
