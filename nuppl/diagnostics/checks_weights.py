@@ -32,7 +32,7 @@ SPREAD = 1.0
 EVIDENCE_ERROR = 0.2
 APPROXIMATE = ("laplace", "svi")
 """Engines whose draws come from an approximation: only weights can say how far it holds."""
-LEARNED = ("fmpe", "npe", "npse")
+LEARNED = ("bnre", "fmpe", "nle", "npe", "npse", "nre")
 """Engines whose draws come from a network."""
 
 
@@ -66,7 +66,7 @@ def learned_density(evidence: Evidence) -> Iterator[Check]:
 
     A caution: the answer is exact for the model that was asked, of which the network is a part.
     """
-    if "surrogate" in evidence.attrs and "calibration" not in evidence.groups:
+    if "surrogate" in evidence.attrs and "calibration" not in evidence.groups and evidence.engine not in LEARNED:
         advice = (
             f"the density of the data is what a network learned ({evidence.attrs['surrogate']}), and no weights "
             "correct it; only its calibration on simulations can say how far to trust it: nuppl calibrate"

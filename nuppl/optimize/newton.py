@@ -125,7 +125,9 @@ def _left_at_kink(curvature: Tensor, gradients: Tensor, free: Tensor) -> float:
 
     At a minimum zero is among the means (C. Lemarechal, Math. Programming Study 3, 95 (1975)). Frank and Wolfe's steps.
     """
-    factor = torch.linalg.cholesky(curvature[free][:, free])
+    factor, failed = torch.linalg.cholesky_ex(curvature[free][:, free])
+    if int(failed):  # some coordinate moves nothing
+        return float("inf")
     whitened = torch.linalg.solve_triangular(factor, gradients[:, free].T, upper=False)
     products = whitened.T @ whitened
     mean = torch.full_like(products[0], 1.0 / len(products))
