@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nuppl.optimize.lanes import Likelihoods
-from nuppl.optimize.objective import natural_objective
+from nuppl.optimize.objective import natural_objective, natural_stiffness
 from nuppl.typing import Values
 
 __all__ = ["Linear"]
@@ -92,7 +92,7 @@ class Linear:
     def _moved(self, centers: Values, n: int) -> Tensor:
         """c - a_0 of nuisances with shape (n, N); zero where nothing measured them."""
         layout, moved = self.likelihoods.natural.layout, torch.zeros(n, self.likelihoods.dim)
-        pulls = natural_objective(self.likelihoods.natural).stiffness > 0
+        pulls = natural_stiffness(self.likelihoods.natural) > 0
         moved = moved - torch.where(pulls, self.reference, 0.0)
         for name, value in centers.items():
             block = layout.blocks[name]

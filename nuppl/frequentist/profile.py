@@ -48,6 +48,7 @@ class Profile:
         statistic: t with shape (G,); inf where a point failed.
         status: numbers of `STATUS` with shape (G,).
         linear: the program with linear nuisances around the best point.
+        response: there, for fits of many coordinates.
     """
 
     grid: Grid
@@ -57,6 +58,7 @@ class Profile:
     statistic: Tensor
     status: Tensor
     linear: Linear
+    response: Response
 
     @property
     def likelihoods(self) -> Likelihoods:
@@ -91,12 +93,14 @@ def profile(program: Program, grid: Grid, *, starts: int = 4, seed: int = 0, pro
     best = fit_lanes(likelihoods, torch.stack([minimum.point for minimum in found[:1]]))
     columns = torch.tensor(natural.layout.columns(grid.names))
     linear = Linear.at(likelihoods, best.point[0], columns)
-    minima = _minima(linear, columns, _coordinates(natural, grid, columns, best.point[0]), grid, progress)
+    response = Response.at(objective, best.point[0])
+    points = _coordinates(natural, grid, columns, best.point[0])
+    minima = _minima(linear, response, columns, points, grid, progress)
     lowest = minima.rows(minima.value.argmin()[None])
     if float(lowest.value) < float(best.value):
         best = fit_lanes(likelihoods, lowest.point).better(best)
     statistic = 2.0 * (minima.value - best.value).clamp(min=0.0)
-    return Profile(grid, columns, best, minima, statistic, _status(minima), linear)
+    return Profile(grid, columns, best, minima, statistic, _status(minima), linear, response)
 
 
 def _coordinates(natural: Natural, grid: Grid, columns: Tensor, reference: Tensor) -> Tensor:
@@ -108,11 +112,12 @@ def _coordinates(natural: Natural, grid: Grid, columns: Tensor, reference: Tenso
     return found
 
 
-def _minima(linear: Linear, columns: Tensor, points: Tensor, grid: Grid, progress: Progress) -> Minima:
+def _minima(
+    linear: Linear, response: Response, columns: Tensor, points: Tensor, grid: Grid, progress: Progress
+) -> Minima:
     likelihoods = linear.likelihoods
     held = torch.zeros(likelihoods.dim, dtype=torch.bool)
     held[columns] = True
-    response = Response.at(natural_objective(likelihoods.natural), linear.reference)
     parts, done = [], 0
     for start in _starts(linear, points).split(_TILE):
         parts.append(fit_lanes(likelihoods, start, held=held, response=response))

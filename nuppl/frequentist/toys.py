@@ -22,8 +22,6 @@ from nuppl.language.simulation import Toys, tile_seed, toys
 from nuppl.optimize.batch import fit_lanes
 from nuppl.optimize.batch_newton import Minima
 from nuppl.optimize.lanes import Likelihoods
-from nuppl.optimize.objective import natural_objective
-from nuppl.optimize.response import Response
 
 __all__ = ["TILE", "Thrower"]
 
@@ -43,13 +41,11 @@ class Thrower:
         profile: the scan.
         seed: the root seed.
         means: what the points of the grid expect with the reference's nuisances, with shape (G, M).
-        response: for fits of many coordinates.
     """
 
     profile: Profile
     seed: int
     means: Tensor
-    response: Response
 
     @classmethod
     def of(cls, profile: Profile, seed: int) -> Thrower:
@@ -57,8 +53,7 @@ class Thrower:
         linear = profile.linear
         points = linear.reference.repeat(profile.grid.size, 1)
         points[:, profile.columns] = profile.minima.point[:, profile.columns]
-        objective = natural_objective(profile.likelihoods.natural)
-        return cls(profile, seed, linear.means(points), Response.at(objective, linear.reference))
+        return cls(profile, seed, linear.means(points))
 
     @double_precision()
     def tile(self, points: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -70,7 +65,7 @@ class Thrower:
         cells = points.repeat_interleave(TILE)
         effective = self.profile.linear.effective(drawn.data, drawn.centers, len(cells))
         start = self._start(effective, drawn, cells)
-        fixed = fit_lanes(likelihoods, start, held=self.profile.held, response=self.response)
+        fixed = fit_lanes(likelihoods, start, held=self.profile.held, response=self.profile.response)
         free = self._free(likelihoods, effective, drawn, fixed)
         statistic = 2.0 * (fixed.value - free.value).clamp(min=0.0)
         failed = ~(fixed.converged & free.converged)
@@ -86,7 +81,7 @@ class Thrower:
         lanes, cells = self._valleys(effective)
         some = Toys(*({name: value[lanes] for name, value in values.items()} for values in drawn))
         start = self._start(effective[lanes], some, cells)
-        tried = fit_lanes(likelihoods.rows(lanes), start, response=self.response)
+        tried = fit_lanes(likelihoods.rows(lanes), start, response=self.profile.response)
         rank = torch.arange(len(lanes)) - torch.searchsorted(lanes, lanes)
         found = tried.rows(rank == 0)
         for number in range(1, int(rank.max()) + 1):
@@ -94,7 +89,7 @@ class Thrower:
             found = found.with_rows(lanes[mine], found.rows(lanes[mine]).better(tried.rows(mine)))
         missed = (found.value > fixed.value).nonzero()[:, 0]
         if len(missed):
-            again = fit_lanes(likelihoods.rows(missed), fixed.point[missed], response=self.response)
+            again = fit_lanes(likelihoods.rows(missed), fixed.point[missed], response=self.profile.response)
             found = found.with_rows(missed, found.rows(missed).better(again))
         return found
 

@@ -20,6 +20,7 @@ from nuppl.language.diagnosis import explain_no_density
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.learning.amortised import Amortised, trained
+from nuppl.learning.learned import Learned
 from nuppl.learning.neural_files import keep_guide, restore
 from nuppl.learning.neural_guide import NeuralGuide
 from nuppl.learning.retaken import retaken
@@ -34,7 +35,7 @@ from nuppl.sampling.target import Direct
 from nuppl.sampling.weights import by_weight, weighted_draws
 from nuppl.typing import Progress, silent
 
-__all__ = ["fmpe", "npe", "npse", "possible"]
+__all__ = ["fmpe", "npe", "npse", "posterior_of", "training_attrs"]
 
 _RESAMPLE, _PRIOR_STREAM = 26 << 24, 27 << 24
 
@@ -63,8 +64,7 @@ def npse(program: Program, settings: Settings, progress: Progress = silent) -> D
 def _draws(name: str, program: Program, settings: Settings, progress: Progress) -> Draws:
     settings = resolved(name, settings)
     flat_data(program)  # a message before the training, not after
-    exact = all(site.has_density for site in program.data_sites.values())
-    whitened = possible(Whitened(program), settings.seed) if exact else None
+    whitened = posterior_of(program, settings.seed)
     if settings.guide in GUIDES:
         learn = trained if settings.rounds == 1 else sequential
         amortised = learn(program, whitened, name, settings, progress)
@@ -72,14 +72,21 @@ def _draws(name: str, program: Program, settings: Settings, progress: Progress) 
     else:
         amortised = restore(Path(settings.guide), name, program, whitened)
     outer = amortised.outer(program)
-    said = _said(amortised, settings)
+    said = training_attrs(amortised, settings)
     if whitened is None:
         return Draws(_own(program, outer, settings), attrs=said, engine=name)
     return _weighted(name, whitened, amortised, outer, said, settings, progress)
 
 
-def possible(whitened: Whitened, seed: int) -> Whitened:
-    """The posterior, if any of many draws from the prior has a finite density."""
+def posterior_of(program: Program, seed: int) -> Whitened | None:
+    """The posterior, None where a data site is a simulator.
+
+    Raises:
+        InputError: none of many draws from the prior has a finite density.
+    """
+    if not all(site.has_density for site in program.data_sites.values()):
+        return None
+    whitened = Whitened(program)
     for batch in range(_BATCHES):
         with torch.no_grad():
             log_p = whitened.log_prob(standard_normals(whitened.chunk, whitened.dim, seed, _PRIOR_STREAM + batch))
@@ -117,12 +124,13 @@ def _own(program: Program, outer: NeuralGuide, settings: Settings) -> dict[str, 
     return {name: value.reshape(chains, draws, *value.shape[1:]) for name, value in values.items()}
 
 
-def _said(amortised: Amortised, settings: Settings) -> dict[str, float | int | str]:
+def training_attrs(trained: Amortised | Learned, settings: Settings) -> dict[str, float | int | str]:
+    """What a result says of the networks behind it."""
     return {
-        "simulations": amortised.simulations,
-        "failed_simulations": amortised.failed,
-        "networks": len(amortised.members),
-        "epochs": max(len(rows) for rows in amortised.history),
-        **({} if amortised.observed is None else {"rounds": settings.rounds}),
+        "simulations": trained.simulations,
+        "failed_simulations": trained.failed,
+        "networks": len(trained.members),
+        "epochs": max(len(rows) for rows in trained.history),
+        **({} if trained.observed is None else {"rounds": settings.rounds}),
         **({} if settings.guide in GUIDES else {"guide": settings.guide}),
     }

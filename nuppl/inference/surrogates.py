@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nuppl.inference.neural import possible
+from nuppl.inference.neural import posterior_of, training_attrs
 from nuppl.inference.registry import resolved
 from nuppl.inference.smc import sampled
 from nuppl.language.density import Whitened
@@ -145,8 +145,7 @@ class Outer:
 def _draws(name: str, program: Program, settings: Settings, progress: Progress) -> Draws:
     settings = resolved(name, settings)
     flat_data(program)  # a message before the training, not after
-    exact = all(site.has_density for site in program.data_sites.values())
-    whitened = possible(Whitened(program), settings.seed) if exact else None
+    whitened = posterior_of(program, settings.seed)
     if settings.guide in GUIDES:
         learned = learn(program, name, settings, progress, whitened)
         keep_learned(settings.kept, learned, program)
@@ -155,7 +154,7 @@ def _draws(name: str, program: Program, settings: Settings, progress: Progress) 
     replaced = stand_in(program, learned)
     target = _target(program, learned, replaced, whitened)
     recorder, found = sampled(target, settings, progress)
-    drawn = recorder.finish({**found, **_said(learned, settings)}, name)
+    drawn = recorder.finish({**found, **training_attrs(learned, settings)}, name)
     return drawn if whitened is not None else described(replaced, drawn)
 
 
@@ -165,14 +164,3 @@ def _target(program: Program, learned: Learned, replaced: Program, whitened: Whi
         return direct if whitened is None else Weighted(direct, Direct(whitened))
     marginal = replace(learned.marginal, whitened=whitened, data=flat_data(program))
     return Weighted(Outer(learned, learned.seen(flat_data(program)[None]), whitened), marginal)
-
-
-def _said(learned: Learned, settings: Settings) -> dict[str, float | int | str]:
-    return {
-        "simulations": learned.simulations,
-        "failed_simulations": learned.failed,
-        "networks": len(learned.members),
-        "epochs": max(len(rows) for rows in learned.history),
-        **({"rounds": settings.rounds} if learned.observed is not None else {}),
-        **({} if settings.guide in GUIDES else {"guide": settings.guide}),
-    }

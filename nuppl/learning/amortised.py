@@ -17,30 +17,26 @@ from torch import Tensor
 from nuppl.errors import InputError
 from nuppl.language.density import Whitened
 from nuppl.language.program import Program
+from nuppl.learning.members import History, trained_members, training
 from nuppl.learning.neural_guide import NeuralGuide, Posterior, context
-from nuppl.learning.reading import Anchor, Estimate, Regression
+from nuppl.learning.reading import Anchor, Reading, fitted_reading
 from nuppl.learning.simulated import Simulated, data_fields, flat_data, simulated, whitened_layout
 from nuppl.neural.ensemble import ensemble
 from nuppl.neural.estimator import Estimator
 from nuppl.neural.fields import Field
-from nuppl.neural.registry import Config, build, estimator
+from nuppl.neural.registry import Config
 from nuppl.neural.seeds import derived
-from nuppl.neural.settings import Training
 from nuppl.neural.simulations import Fixed
-from nuppl.neural.training import State, train
 from nuppl.results.checkpoints import Checkpoints
 from nuppl.sampling.marginal import Marginal
 from nuppl.sampling.settings import Settings
 from nuppl.sampling.structure import target_of
 from nuppl.typing import Progress
 
-__all__ = ["Amortised", "History", "Problem", "trained"]
+__all__ = ["Amortised", "Problem", "trained"]
 
 _WHOLE = 128
 """Data of up to so many numbers enter the network whole, beside what was read from them."""
-
-_GENTLE: dict[str, float] = {"batch": 256, "rate": 2e-3, "decay": 0.1, "patience": 12}
-"""Training where an estimate was read from the data: little is left to learn, and much to overfit."""
 
 _LIGHT: dict[str, dict[str, int | float]] = {
     "fmpe": {"width": 64, "steps": 16},
@@ -51,11 +47,6 @@ _LIGHT: dict[str, dict[str, int | float]] = {
 
 _TRAINING = 31
 """The stream of seeds of the networks."""
-
-Reading = Estimate | Regression
-
-History = list[list[dict[str, float]]]
-"""Of each member the numbers of each epoch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +139,9 @@ class Problem:
         Raises:
             InputError: fewer simulations than a batch.
         """
-        chosen = _training(self.name, self.settings, gentle=self.whitened is not None)
+        chosen = training(self.name, self.settings, _TRAINING, gentle=self.whitened is not None)
         Fixed(sims.u, sims.data).steps(chosen.validation, chosen.batch)
-        reading = _reading(self.program, self.whitened, self.marginal, self.columns, sims)
+        reading = fitted_reading(self.whitened, self.marginal, self.columns, data_fields(self.program), sims)
         estimate = store.once("estimates", lambda: {"estimate": read(reading, sims.data)})["estimate"]
         anchor = Anchor.fit(estimate, sims.u)
         mean, log_scale = anchor(estimate)
@@ -161,7 +152,8 @@ class Problem:
         options = _LIGHT.get(self.name, {}) if self.whitened is not None else {}
         config = Config(self.name, (Field("z", (len(self.columns),)),), (summary, *raw), options=options)
         pairs = Fixed((sims.u - mean) * (-log_scale).exp(), seen)
-        members, history = _members(config, pairs, chosen, self.settings.ensemble, store, progress)
+        seeds = {f"network-{number}": derived(chosen.seed, number) for number in range(self.settings.ensemble)}
+        members, history = trained_members(config, pairs, chosen, seeds, store, progress)
         return Amortised(
             config, members, self.columns, reading, anchor, self.marginal, history, len(sims.u), sims.failed
         )
@@ -193,50 +185,3 @@ def read(reading: Reading | None, data: Tensor) -> Tensor:
 def entering(raw: Sequence[Field], data: Tensor) -> Tensor:
     """What of the data enters the network as it is: all or nothing."""
     return data if raw else data[:, :0]
-
-
-def _training(name: str, settings: Settings, gentle: bool) -> Training:
-    own = {**estimator(name).training_defaults, **(_GENTLE if gentle else {})}
-    chosen = Training(**{**own, "seed": derived(settings.seed, _TRAINING)})  # type: ignore[arg-type]
-    return replace(chosen, epochs=settings.epochs, least_steps=0) if settings.epochs else chosen
-
-
-def _reading(
-    program: Program, whitened: Whitened | None, marginal: Marginal | None, columns: Tensor, sims: Simulated
-) -> Reading | None:
-    try:
-        if whitened is not None:
-            loc = torch.zeros(whitened.dim) if marginal is None else marginal.loc
-            found = Estimate.at(whitened, loc, columns)
-            if bool(found.jacobian.any()):
-                return found
-    except InputError:
-        pass  # a density without mean and variance: then simulations say how data follow latents
-    try:
-        return Regression.fit(data_fields(program), sims.data, sims.u)
-    except InputError:
-        return None
-
-
-def _members(
-    config: Config, pairs: Fixed, chosen: Training, count: int, store: Checkpoints, progress: Progress
-) -> tuple[list[Estimator], History]:
-    members, history = [], []
-    for number in range(count):
-        state = store.load(f"network-{number}")
-        mine = replace(chosen, seed=derived(chosen.seed, number))
-        network = build(config, mine.seed)
-
-        def save(state: State, number: int = number) -> None:
-            if store.due() or state["finished"]:
-                store.save(f"network-{number}", state)
-
-        result = train(network, pairs, mine, state=state, save=save, progress=progress)
-        members.append(result.estimator)
-        history.append([_numbers(row._asdict()) for row in result.history])
-    return members, history
-
-
-def _numbers(row: dict[str, float]) -> dict[str, float]:
-    """Without the time, which differs from run to run."""
-    return {name: value for name, value in row.items() if name != "seconds"}

@@ -19,18 +19,14 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
-from nuppl.learning.reading import Estimate, Regression
+from nuppl.learning.members import History
+from nuppl.learning.reading import Reading
 from nuppl.neural.ensemble import ensemble
 from nuppl.neural.estimator import Estimator
 from nuppl.neural.registry import ESTIMATORS, Config
 from nuppl.sampling.marginal import Marginal
 
-__all__ = ["History", "Learned", "LikelihoodLike", "RatioLike", "Reading", "summary"]
-
-Reading = Estimate | Regression
-
-History = list[list[dict[str, float]]]
-"""Of each member the numbers of each epoch."""
+__all__ = ["Learned", "LikelihoodLike", "RatioLike", "summary"]
 
 
 class LikelihoodLike(Protocol):

@@ -8,7 +8,6 @@ does the shape of a contrastive ratio as a function of u (Hermans, Begy, Louppe,
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,9 +16,10 @@ from nuppl.errors import InputError
 from nuppl.language.density import Whitened
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
-from nuppl.learning.learned import History, Learned, Reading, summary
+from nuppl.learning.learned import Learned, summary
+from nuppl.learning.members import trained_members, training
 from nuppl.learning.proposing import simulated_at
-from nuppl.learning.reading import Estimate, Regression
+from nuppl.learning.reading import Reading, fitted_reading
 from nuppl.learning.simulated import (
     Simulated,
     data_fields,
@@ -29,13 +29,11 @@ from nuppl.learning.simulated import (
     whitened_layout,
 )
 from nuppl.learning.surrogate_draws import prior_correction, tempered
-from nuppl.neural.estimator import Estimator
 from nuppl.neural.fields import Field, width
-from nuppl.neural.registry import ESTIMATORS, Config, build, estimator
+from nuppl.neural.registry import ESTIMATORS, Config
 from nuppl.neural.seeds import derived
-from nuppl.neural.settings import Training
 from nuppl.neural.simulations import Fixed
-from nuppl.neural.training import State, train
+from nuppl.neural.training import State
 from nuppl.results.checkpoints import Checkpoints
 from nuppl.sampling.marginal import Marginal
 from nuppl.sampling.settings import Settings
@@ -52,9 +50,6 @@ _MOST = 64
 
 _WHOLE = 128
 """Data of more numbers than this are read before a density of them is learned."""
-
-_GENTLE: dict[str, float] = {"batch": 256, "rate": 2e-3, "decay": 0.1, "patience": 12}
-"""Training where an estimate of the latents was read from the data: little is left to learn, and much to overfit."""
 
 _LIGHT: dict[str, dict[str, int | float]] = {
     "bnre": {"width": 64},
@@ -165,30 +160,23 @@ class _Task:
     def _reading(self, sims: Simulated) -> Reading | None:
         if self.marginal is None and (sims.data.shape[1] <= _WHOLE or ESTIMATORS[self.name].role == "ratio"):
             return None
-        try:
-            if self.whitened is not None:
-                loc = torch.zeros(self.whitened.dim) if self.marginal is None else self.marginal.loc
-                found = Estimate.at(self.whitened, loc, self.columns)
-                if bool(found.jacobian.any()):
-                    return found
-        except InputError:
-            pass  # a density without mean and variance: then simulations say how data follow latents
-        try:
-            return Regression.fit(self.fields, sims.data, sims.u)
-        except InputError:
-            return None
+        return fitted_reading(self.whitened, self.marginal, self.columns, self.fields, sims)
 
     def _trained(self, sims: Simulated, reading: Reading | None, number: int) -> Learned:
         key = "estimates" if number == 0 else f"estimates-{number}"
         d = len(self.columns)
-        chosen = _training(self.name, self.settings, gentle=reading is not None)
+        chosen = training(self.name, self.settings, _TRAINING, gentle=reading is not None)
         Fixed(sims.u, sims.data).steps(chosen.validation, chosen.batch)
         kept = {} if reading is None else self.store.once(key, lambda: {"seen": summary(reading, sims.data, d)})
         fields = self.fields if reading is None else (Field("summary", (d,)),)
         options = {} if reading is None else _LIGHT.get(self.name, {})
         config = Config(self.name, (Field("u", (d,)),), fields, options=options)
         pairs = Fixed(sims.u, kept.get("seen", sims.data))
-        members, history = self._members(config, pairs, chosen, number)
+        seeds = {
+            f"network-{member}" if number == 0 else f"network-{number}-{member}": derived(chosen.seed, number, member)
+            for member in range(self.settings.ensemble)
+        }
+        members, history = trained_members(config, pairs, chosen, seeds, self.store, self.progress)
         program = self.program
         return Learned(
             config=config,
@@ -204,29 +192,3 @@ class _Task:
             fixed={name: value.reshape(program.sites[name].shape) for name, value in program.fixed.items()},
             observed=flat_data(program)[self.places] if number else None,
         )
-
-    def _members(self, config: Config, pairs: Fixed, chosen: Training, number: int) -> tuple[list[Estimator], History]:
-        members, history = [], []
-        for member in range(self.settings.ensemble):
-            key = f"network-{member}" if number == 0 else f"network-{number}-{member}"
-            mine = replace(chosen, seed=derived(chosen.seed, number, member))
-
-            def save(state: State, key: str = key) -> None:
-                if self.store.due() or state["finished"]:
-                    self.store.save(key, state)
-
-            network = build(config, mine.seed)
-            done = train(network, pairs, mine, state=self.store.load(key), save=save, progress=self.progress)
-            members.append(done.estimator)
-            history.append([{n: v for n, v in row._asdict().items() if n != "seconds"} for row in done.history])
-        return members, history
-
-
-def _training(name: str, settings: Settings, gentle: bool) -> Training:
-    own = {
-        **estimator(name).training_defaults,
-        **(_GENTLE if gentle else {}),
-        "seed": derived(settings.seed, _TRAINING),
-    }
-    chosen = Training(**own)  # type: ignore[arg-type]
-    return replace(chosen, epochs=settings.epochs, least_steps=0) if settings.epochs else chosen

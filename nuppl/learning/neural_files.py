@@ -17,8 +17,8 @@ from torch import Tensor
 from nuppl.errors import InputError, RunFolderError
 from nuppl.language.density import Whitened
 from nuppl.language.program import Program
-from nuppl.learning.amortised import Amortised, Reading
-from nuppl.learning.reading import Anchor, Estimate, Regression
+from nuppl.learning.amortised import Amortised
+from nuppl.learning.reading import Anchor, Estimate, Reading, Regression
 from nuppl.learning.simulated import data_fields, latent_values, whitened_layout
 from nuppl.neural.estimator import Estimator
 from nuppl.neural.fields import Field

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from nuppl.errors import InputError
 from nuppl.language.density import Whitened
-from nuppl.learning.simulated import data_fields
+from nuppl.learning.simulated import Simulated, data_fields
 from nuppl.neural.fields import KINDS, Field
+from nuppl.sampling.marginal import Marginal
 
-__all__ = ["Anchor", "Estimate", "Regression"]
+__all__ = ["Anchor", "Estimate", "Reading", "Regression", "fitted_reading"]
 
 _STEPS, _WITHIN = 4, 4.0
 """Steps, and whitened coordinates within which an estimate stays."""
@@ -217,3 +218,24 @@ def _by_kind(values: Tensor, fields: tuple[Field, ...], what: str) -> Tensor:
         for part, field in zip(parts, fields, strict=True)
     ]
     return torch.cat(moved, -1)
+
+
+Reading = Estimate | Regression
+
+
+def fitted_reading(
+    whitened: Whitened | None, marginal: Marginal | None, columns: Tensor, fields: Sequence[Field], sims: Simulated
+) -> Reading | None:
+    """What there is to read of whitened latents with shape (d,): their estimate, else a regression, else None."""
+    try:
+        if whitened is not None:
+            loc = torch.zeros(whitened.dim) if marginal is None else marginal.loc
+            found = Estimate.at(whitened, loc, columns)
+            if bool(found.jacobian.any()):
+                return found
+    except InputError:
+        pass  # a density without mean and variance: then simulations say how data follow latents
+    try:
+        return Regression.fit(fields, sims.data, sims.u)
+    except InputError:
+        return None
