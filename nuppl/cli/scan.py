@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["scan", "show_scan"]
 
 NOT_TRUSTED = 4
+LEAST_LEARNED = 2_000
+"""Toys in all from which critical values are learned."""
 MOST_LOST = 0.01
 """Share of failed fits, of points or of toys, above which a scan is not to be trusted."""
 
@@ -37,6 +39,13 @@ MOST_LOST = 0.01
 @click.option(
     "--toys", default=0, show_default=True, type=Count(0, 10**9), help="Pseudo-experiments per point, at most."
 )
+@click.option(
+    "--critical",
+    type=click.Choice(["toys", "learned"]),
+    default="toys",
+    show_default=True,
+    help="Critical values from the toys of each point alone, or learned from the toys of all.",
+)
 @click.option("--starts", default=4, show_default=True, type=click.IntRange(min=0), help="Starts of the best fit.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted scan stopped.")
 @out_option
@@ -45,8 +54,8 @@ MOST_LOST = 0.01
 def scan(model: str, as_json: bool, resume: bool, **asked: Any) -> int:
     """Profile the likelihood of FILE[:MODEL] over a grid; writes runs/FILE-scan/ with result and report.
 
-    With --toys regions have the critical values that pseudo-experiments give (Feldman and Cousins); an interrupted scan
-    goes on with --resume.
+    With --toys regions have the critical values that pseudo-experiments give (Feldman and Cousins), each point by
+    itself or, with --critical learned, all points together from far fewer; an interrupted scan goes on with --resume.
     """
     from nuppl.results.run import finished
 
@@ -93,6 +102,11 @@ def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, dict[str, 
             f"{asked['levels']!r}"
         ) from None
     grid = Grid.over(program, asked["over"].split(","), counts)
+    if asked["critical"] == "learned" and asked["toys"] * grid.size < LEAST_LEARNED:
+        raise InputError(
+            f"--critical learned: expected --toys of at least {-(-LEAST_LEARNED // grid.size)} per point, "
+            f"{LEAST_LEARNED} in all, got {asked['toys']}"
+        )
     return grid, {
         "model": program.model.name,
         "set": list(asked["fixed"]),
@@ -102,6 +116,7 @@ def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, dict[str, 
         "grid": asked["grid"],
         "levels": list(check_levels(levels)),
         "toys": asked["toys"],
+        "critical": asked["critical"],
         "starts": asked["starts"],
         "seed": asked["seed"],
     }
@@ -117,6 +132,7 @@ def _begun(place: Path, file: Path, determines: dict[str, Any], overwrite: bool,
 def _carried_out(folder: RunFolder, program: Program, grid: Grid, settings: dict[str, Any]) -> dict[str, xr.Dataset]:
     from nuppl.cli.progress import reporting
     from nuppl.cli.running import left_in_order
+    from nuppl.frequentist.learned_scan import learned_scan
     from nuppl.frequentist.profile import profile
     from nuppl.frequentist.scan import scan as thrown
     from nuppl.report.scan import render_scan
@@ -127,17 +143,19 @@ def _carried_out(folder: RunFolder, program: Program, grid: Grid, settings: dict
         with reporting("scan") as progress:
             store = Checkpoints(folder.checkpoints)
             profiled = profile(program, grid, starts=settings["starts"], seed=settings["seed"], progress=progress)
-            found = thrown(
-                profiled, settings["levels"], settings["toys"], seed=settings["seed"], store=store, progress=progress
-            )
-        groups = _groups(program, found, settings["seed"])
+            common = {"seed": settings["seed"], "store": store, "progress": progress}
+            if settings["critical"] == "learned":
+                found: Scan = learned_scan(profiled, settings["levels"], settings["toys"] * grid.size, **common)
+            else:
+                found = thrown(profiled, settings["levels"], settings["toys"], **common)
+        groups = _groups(program, found, settings["seed"], settings["critical"])
         folder.save(groups, SCAN)
         render_scan(groups, folder.report, folder.record["command"])
         folder.finish(trusted=_trusted(groups["scan"]))
     return groups
 
 
-def _groups(program: Program, found: Scan, seed: int) -> dict[str, xr.Dataset]:
+def _groups(program: Program, found: Scan, seed: int, critical_from: str) -> dict[str, xr.Dataset]:
     import xarray as xr
 
     from nuppl.frequentist.critical import wilks
@@ -162,6 +180,7 @@ def _groups(program: Program, found: Scan, seed: int) -> dict[str, xr.Dataset]:
         {name: float(best[name]) for name in names},
         [axis.name for axis in profiled.grid.axes if axis.log],
     )
+    group.attrs["critical"] = critical_from
     return {"/": xr.Dataset(attrs=describe_file(program, "scan", seed)), "scan": group}
 
 

@@ -61,15 +61,18 @@ class Thrower:
         natural = self.profile.likelihoods.natural
         thrown = [self._drawn(natural, self.profile.minima.point[point], number) for point in points]
         drawn = Toys(*(_together(parts) for parts in zip(*thrown, strict=True)))
-        likelihoods = Likelihoods(natural, drawn.data, drawn.centers)
-        cells = points.repeat_interleave(TILE)
+        statistic, failed = self.fitted(drawn, points.repeat_interleave(TILE))
+        return statistic.reshape(-1, TILE), failed.reshape(-1, TILE)
+
+    @double_precision()
+    def fitted(self, drawn: Toys, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """t of n toys, each at its point of the grid, numbers with shape (n,), and which fits failed, each (n,)."""
+        likelihoods = Likelihoods(self.profile.likelihoods.natural, drawn.data, drawn.centers)
         effective = self.profile.linear.effective(drawn.data, drawn.centers, len(cells))
         start = self._start(effective, drawn, cells)
         fixed = fit_lanes(likelihoods, start, held=self.profile.held, response=self.profile.response)
         free = self._free(likelihoods, effective, drawn, fixed)
-        statistic = 2.0 * (fixed.value - free.value).clamp(min=0.0)
-        failed = ~(fixed.converged & free.converged)
-        return statistic.reshape(-1, TILE), failed.reshape(-1, TILE)
+        return 2.0 * (fixed.value - free.value).clamp(min=0.0), ~(fixed.converged & free.converged)
 
     def _drawn(self, natural: Natural, truth: Tensor, number: int) -> Toys:
         values = {name: value[0] for name, value in natural.values(truth[None]).items()}

@@ -15,6 +15,7 @@ __all__ = ["scan_picture"]
 
 SHADES = ("#5f9fd3", "#a9cbe8", "#dbe8f4")
 """Of the regions, the smallest first."""
+_ORIGINS = {"toys": "critical values from toys", "learned": "critical values learned from toys of all points"}
 FAILED = 2
 """The status of a fit that failed."""
 
@@ -41,7 +42,7 @@ def _curve(scan: xr.Dataset, name: str) -> Picture:
         if "toys" in scan:
             value, error = (scan[part][number].values for part in ("critical", "critical_error"))
             axes.fill_between(x, value - error, value + error, color=ORANGE, alpha=0.25, lw=0)
-            axes.plot(x, value, color=ORANGE, lw=1.2, label="toys" if not number else None)
+            axes.plot(x, value, color=ORANGE, lw=1.2, label=_origin(scan) if not number else None)
     _failures(axes, scan, x)
     axes.set(
         ylim=(0.0, top),
@@ -81,9 +82,16 @@ def _map(scan: xr.Dataset, across: str, up: str) -> Picture:
     axes.set(xscale="log" if across in logs else "linear", yscale="log" if up in logs else "linear")
     said = ", ".join(f"{100 * level:.4g}" for level in scan["level"].values)
     caption = f"Regions with {said} % confidence; + best fit, × failed fit" + (
-        ". Blue: critical values from toys; dashed: what Wilks' theorem would give." if toys else ", by Wilks' theorem."
+        f". Blue: {_ORIGINS[_origin(scan)]}; dashed: what Wilks' theorem would give."
+        if toys
+        else ", by Wilks' theorem."
     )
     return picture(drawn, f"Scan of {across} and {up}", caption)
+
+
+def _origin(scan: xr.Dataset) -> str:
+    """Where critical values come from: "toys", or "learned" from toys of all points."""
+    return str(scan.attrs.get("critical", "toys"))
 
 
 def _failures(axes: Any, scan: xr.Dataset, x: Any) -> None:
