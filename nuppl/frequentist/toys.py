@@ -1,11 +1,12 @@
 """The test statistic of pseudo-experiments at the points of a scan.
 
 Toys at a point are drawn at the nuisances that the data prefer there (profile construction: NOvA, arXiv:2207.14353),
-data and centres of pulls both, and fitted twice: at the point, and freely,
+data and centres of pulls both, and fitted as the statistic asks: at the point and freely for the likelihood ratio,
 
-    t = 2 [min_a (-log L)(theta, a) - min (-log L)].
+    t = 2 [min_a (-log L)(theta, a) - min (-log L)],
 
-Free fits start from the lowest points that `linear` sees on the grid. All points share the random numbers of a tile.
+at all points of the grid for others. Free fits start from the lowest points that `linear` sees on the grid. All points
+share the random numbers of a tile.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nuppl.frequentist.asimov import prepared
+from nuppl.frequentist.experiments import Curves, Experiments
 from nuppl.frequentist.profile import Profile
+from nuppl.frequentist.statistics import LIKELIHOOD_RATIO, Statistic
 from nuppl.language.density import Natural
 from nuppl.language.precision import double_precision
 from nuppl.language.simulation import Toys, tile_seed, toys
@@ -27,6 +31,9 @@ __all__ = ["TILE", "Thrower"]
 
 TILE = 256
 """Toys per tile."""
+
+_LANES = 1 << 16
+"""Fits over a grid that are made at a time."""
 
 _STREAM, _STARTS, _NEAR = 41 << 24, 3, 2.0
 """The stream of random numbers; valleys of the grid from which a free fit starts, and how far they may lie above the
@@ -41,19 +48,21 @@ class Thrower:
         profile: the scan.
         seed: the root seed.
         means: what the points of the grid expect with the reference's nuisances, with shape (G, M).
+        statistic: what is computed of each toy.
     """
 
     profile: Profile
     seed: int
     means: Tensor
+    statistic: Statistic = LIKELIHOOD_RATIO
 
     @classmethod
-    def of(cls, profile: Profile, seed: int) -> Thrower:
+    def of(cls, profile: Profile, seed: int, statistic: Statistic = LIKELIHOOD_RATIO) -> Thrower:
         """For a scan."""
         linear = profile.linear
         points = linear.reference.repeat(profile.grid.size, 1)
         points[:, profile.columns] = profile.minima.point[:, profile.columns]
-        return cls(profile, seed, linear.means(points))
+        return cls(profile, seed, linear.means(points), statistic)
 
     @double_precision()
     def tile(self, points: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -61,15 +70,40 @@ class Thrower:
         natural = self.profile.likelihoods.natural
         thrown = [self._drawn(natural, self.profile.minima.point[point], number) for point in points]
         drawn = Toys(*(_together(parts) for parts in zip(*thrown, strict=True)))
-        likelihoods = Likelihoods(natural, drawn.data, drawn.centers)
-        cells = points.repeat_interleave(TILE)
-        effective = self.profile.linear.effective(drawn.data, drawn.centers, len(cells))
-        start = self._start(effective, drawn, cells)
-        fixed = fit_lanes(likelihoods, start, held=self.profile.held, response=self.profile.response)
-        free = self._free(likelihoods, effective, drawn, fixed)
-        statistic = 2.0 * (fixed.value - free.value).clamp(min=0.0)
-        failed = ~(fixed.converged & free.converged)
-        return statistic.reshape(-1, TILE), failed.reshape(-1, TILE)
+        seen = self.experiments(drawn, self.profile.grid.points[points.repeat_interleave(TILE)])
+        return self.statistic(seen).reshape(-1, TILE), seen.failed.reshape(-1, TILE)
+
+    def experiments(self, drawn: Toys, tested: Tensor) -> Experiments:
+        """What a statistic sees of n toys, for values of the scanned parameters with shape (n, K) tested on them."""
+        likelihoods = Likelihoods(self.profile.likelihoods.natural, drawn.data, drawn.centers)
+        effective = self.profile.linear.effective(drawn.data, drawn.centers, len(tested))
+
+        def fixed(values: Tensor) -> Minima:
+            start = self._start(effective, drawn, self.profile.grid.nearest(values))
+            start[:, self.profile.columns] = prepared(self.profile, values)[:, self.profile.columns]
+            return fit_lanes(likelihoods, start, held=self.profile.held, response=self.profile.response)
+
+        return Experiments(
+            self.profile,
+            tested,
+            fixed,
+            lambda at: self._free(likelihoods, effective, drawn, at),
+            lambda: self._curves(likelihoods, effective, drawn),
+        )
+
+    def _curves(self, likelihoods: Likelihoods, effective: Tensor, drawn: Toys) -> Curves:
+        """Fits of all toys at all points of the grid."""
+        size, parts = self.profile.grid.size, []
+        for lanes in torch.arange(len(effective)).split(max(1, _LANES // size)):
+            each, cells = lanes.repeat_interleave(size), torch.arange(size).repeat(len(lanes))
+            some = Toys(*({name: value[each] for name, value in values.items()} for values in drawn))
+            start = self._start(effective[each], some, cells)
+            response = self.profile.response
+            found = fit_lanes(likelihoods.rows(each), start, held=self.profile.held, response=response)
+            lost = ~found.converged.reshape(-1, size).all(1)
+            parts.append(Curves(-found.value.reshape(-1, size), lost))
+        values, failed = zip(*parts, strict=True)
+        return Curves(torch.cat(values), torch.cat(failed))
 
     def _drawn(self, natural: Natural, truth: Tensor, number: int) -> Toys:
         values = {name: value[0] for name, value in natural.values(truth[None]).items()}
