@@ -44,10 +44,12 @@ class Experiments:
         fixed: Callable[[Tensor], Minima],
         free: Callable[[Minima], Minima],
         curves: Callable[[], Curves],
+        lost: Tensor | None = None,
     ) -> None:
         self.profile, self.tested = profile, tested
         self._fixed, self._free, self._curves = fixed, free, curves
-        self._elsewhere: list[Experiments] = []
+        # Shared by all that is tested on the same experiments.
+        self._lost = torch.zeros(len(tested), dtype=torch.bool) if lost is None else lost
 
     def __len__(self) -> int:
         return len(self.tested)
@@ -60,17 +62,23 @@ class Experiments:
     @cached_property
     def fixed(self) -> Minima:
         """Fits of the nuisances at the tested values, n lanes."""
-        return self._fixed(self.tested)
+        return self._counted(self._fixed(self.tested))
 
     @cached_property
     def free(self) -> Minima:
         """Fits of everything, n lanes."""
-        return self._free(self.fixed)
+        return self._counted(self._free(self.fixed))
+
+    def _counted(self, minima: Minima) -> Minima:
+        self._lost |= ~minima.converged
+        return minima
 
     @cached_property
     def curves(self) -> Curves:
         """The profiled likelihood over the grid."""
-        return self._curves()
+        found = self._curves()
+        self._lost |= found.failed
+        return found
 
     @property
     def log_likelihood(self) -> Tensor:
@@ -85,14 +93,8 @@ class Experiments:
 
     @property
     def failed(self) -> Tensor:
-        """Experiments of which a fit that was made failed, boolean with shape (n,)."""
-        found = torch.zeros(len(self), dtype=torch.bool)
-        for name, value in vars(self).items():
-            if name in ("fixed", "free"):
-                found |= ~value.converged
-            elif name == "curves":
-                found |= value.failed
-        return torch.stack([found, *(other.failed for other in self._elsewhere)]).any(0)
+        """Experiments of which a fit failed that was made by now, boolean with shape (n,)."""
+        return self._lost.clone()
 
     def at(self, tested: Tensor) -> Experiments:
         """The same experiments with other values tested; free fits and curves are shared.
@@ -101,9 +103,7 @@ class Experiments:
             tested: with shape (n, K), or (K,) for all.
         """
         tested = tested.expand(len(self), len(self.grid.axes))
-        there = Experiments(self.profile, tested, self._fixed, lambda _: self.free, lambda: self.curves)
-        self._elsewhere.append(there)
-        return there
+        return Experiments(self.profile, tested, self._fixed, lambda _: self.free, lambda: self.curves, self._lost)
 
 
 def observed(profile: Profile) -> Experiments:

@@ -70,8 +70,14 @@ class Thrower:
         natural = self.profile.likelihoods.natural
         thrown = [self._drawn(natural, self.profile.minima.point[point], number) for point in points]
         drawn = Toys(*(_together(parts) for parts in zip(*thrown, strict=True)))
-        seen = self.experiments(drawn, self.profile.grid.points[points.repeat_interleave(TILE)])
-        return self.statistic(seen).reshape(-1, TILE), seen.failed.reshape(-1, TILE)
+        statistic, failed = self.fitted(drawn, points.repeat_interleave(TILE))
+        return statistic.reshape(-1, TILE), failed.reshape(-1, TILE)
+
+    @double_precision()
+    def fitted(self, drawn: Toys, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """t of n toys, each at its point of the grid, numbers with shape (n,), and which fits failed, each (n,)."""
+        seen = self.experiments(drawn, self.profile.grid.points[cells])
+        return self.statistic(seen), seen.failed
 
     def experiments(self, drawn: Toys, tested: Tensor) -> Experiments:
         """What a statistic sees of n toys, for values of the scanned parameters with shape (n, K) tested on them."""
@@ -104,6 +110,10 @@ class Thrower:
             parts.append(Curves(-found.value.reshape(-1, size), lost))
         values, failed = zip(*parts, strict=True)
         return Curves(torch.cat(values), torch.cat(failed))
+
+    def drawn(self, truth: Tensor, number: int) -> Toys:
+        """One tile of toys at coordinates with shape (D,)."""
+        return self._drawn(self.profile.likelihoods.natural, truth, number)
 
     def _drawn(self, natural: Natural, truth: Tensor, number: int) -> Toys:
         values = {name: value[0] for name, value in natural.values(truth[None]).items()}
