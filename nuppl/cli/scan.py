@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuppl.cli.options import Count, json_option, model_options, out_option, program_from, seed_option
+from nuppl.cli.options import Count, json_option, model_options, out_option, seed_option
+from nuppl.cli.scanning import Asked, earlier_toys, extended, more_options, one_thread, settings
 from nuppl.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ MOST_LOST = 0.01
 )
 @click.option("--starts", default=4, show_default=True, type=click.IntRange(min=0), help="Starts of the best fit.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted scan stopped.")
+@more_options
 @out_option
 @seed_option
 @json_option
@@ -50,14 +52,15 @@ def scan(model: str, as_json: bool, resume: bool, **asked: Any) -> int:
     """
     from nuppl.results.run import finished
 
-    with redirect_stdout(sys.stderr):
-        program, file = program_from(model, asked["fixed"], asked["options"])
+    with redirect_stdout(sys.stderr), one_thread():
+        built = Asked.of(model, asked)
+        program, file, blind = built.resolved()
         grid, determines = _resolved(program, asked)
         place = asked["out"] or Path("runs") / f"{file.stem}-scan"
         done = resume and finished(place, file, determines)
         if not done:
             folder = _begun(place, file, determines, asked["overwrite"], resume)
-            groups = _carried_out(folder, program, grid, determines)
+            groups = _carried_out(folder, program, grid, determines, built, blind, asked["workers"])
     if done:
         return _shown(place, as_json)
     click.echo(f"report: {folder.path / 'report.html'}", err=True)
@@ -104,6 +107,7 @@ def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, dict[str, 
         "toys": asked["toys"],
         "starts": asked["starts"],
         "seed": asked["seed"],
+        **settings(asked),
     }
 
 
@@ -114,35 +118,56 @@ def _begun(place: Path, file: Path, determines: dict[str, Any], overwrite: bool,
     return RunFolder.begin(place, file, determines, said, overwrite, resume)
 
 
-def _carried_out(folder: RunFolder, program: Program, grid: Grid, settings: dict[str, Any]) -> dict[str, xr.Dataset]:
+def _carried_out(
+    folder: RunFolder,
+    program: Program,
+    grid: Grid,
+    settings: dict[str, Any],
+    asked: Asked,
+    blind: str,
+    workers: int,
+) -> dict[str, xr.Dataset]:
     from nuppl.cli.progress import reporting
     from nuppl.cli.running import left_in_order
     from nuppl.frequentist.profile import profile
     from nuppl.frequentist.scan import scan as thrown
+    from nuppl.frequentist.workers import Workers
     from nuppl.report.scan import render_scan
     from nuppl.results.checkpoints import Checkpoints
     from nuppl.results.run import SCAN
 
     with left_in_order(folder):
-        with reporting("scan") as progress:
+        with reporting("scan") as progress, Workers(asked.program, workers) as several:
             store = Checkpoints(folder.checkpoints)
             profiled = profile(program, grid, starts=settings["starts"], seed=settings["seed"], progress=progress)
+            earlier, seeds = earlier_toys([Path(each) for each in settings["merge"] or ()], profiled, settings)
             found = thrown(
-                profiled, settings["levels"], settings["toys"], seed=settings["seed"], store=store, progress=progress
+                profiled,
+                settings["levels"],
+                settings["toys"],
+                seed=settings["seed"],
+                store=store,
+                earlier=earlier,
+                spread=several.spread,
+                progress=progress,
             )
-        groups = _groups(program, found, settings["seed"])
+            groups = _groups(program, found, settings["seed"], blind, seeds, settings["toys"] > 0)
+            groups["scan"] = extended(groups["scan"], profiled, settings, several, store, progress)
         folder.save(groups, SCAN)
         render_scan(groups, folder.report, folder.record["command"])
         folder.finish(trusted=_trusted(groups["scan"]))
     return groups
 
 
-def _groups(program: Program, found: Scan, seed: int) -> dict[str, xr.Dataset]:
+def _groups(
+    program: Program, found: Scan, seed: int, blind: str, earlier: list[int], thrown: bool
+) -> dict[str, xr.Dataset]:
     import xarray as xr
 
     from nuppl.frequentist.critical import wilks
     from nuppl.results.metadata import describe_file
     from nuppl.results.scan import scan_group
+    from nuppl.results.scan_more import with_toys
 
     profiled = found.profile
     critical, error = found.critical
@@ -162,13 +187,18 @@ def _groups(program: Program, found: Scan, seed: int) -> dict[str, xr.Dataset]:
         {name: float(best[name]) for name in names},
         [axis.name for axis in profiled.grid.axes if axis.log],
     )
-    return {"/": xr.Dataset(attrs=describe_file(program, "scan", seed)), "scan": group}
+    if found.statistic.shape[1]:
+        group = with_toys(group, found.statistic, [*earlier, *([seed] if thrown else [])])
+    return {"/": xr.Dataset(attrs=describe_file(program, "scan", seed, blind=blind)), "scan": group}
 
 
 def _trusted(found: xr.Dataset) -> bool:
+    from nuppl.results.scan_more import null_of
+
     lost = float((found["status"] == 2).mean())
     toys = float(found["failed_toys"].sum() / found["toys"].sum()) if "toys" in found else 0.0
-    return max(lost, toys) <= MOST_LOST
+    null = null_of(found) or {}
+    return bool(max(lost, toys, null.get("failed", 0) / max(1, null.get("toys", 0))) <= MOST_LOST)
 
 
 def _shown(place: Path, as_json: bool) -> int:

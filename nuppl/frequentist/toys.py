@@ -64,9 +64,9 @@ class Thrower:
         likelihoods = Likelihoods(natural, drawn.data, drawn.centers)
         cells = points.repeat_interleave(TILE)
         effective = self.profile.linear.effective(drawn.data, drawn.centers, len(cells))
-        start = self._start(effective, drawn, cells)
+        start = self.start(effective, drawn, cells)
         fixed = fit_lanes(likelihoods, start, held=self.profile.held, response=self.profile.response)
-        free = self._free(likelihoods, effective, drawn, fixed)
+        free = self.free(likelihoods, effective, drawn, fixed)
         statistic = 2.0 * (fixed.value - free.value).clamp(min=0.0)
         failed = ~(fixed.converged & free.converged)
         return statistic.reshape(-1, TILE), failed.reshape(-1, TILE)
@@ -76,11 +76,11 @@ class Thrower:
         seed = tile_seed(self.seed, _STREAM, number)
         return toys(natural.program, TILE, seed=seed, at=values, tile=TILE)
 
-    def _free(self, likelihoods: Likelihoods, effective: Tensor, drawn: Toys, fixed: Minima) -> Minima:
+    def free(self, likelihoods: Likelihoods, effective: Tensor, drawn: Toys, fixed: Minima) -> Minima:
         """The lowest of the minima next to the valleys of the toy's chi2 on the grid, and to its own point."""
         lanes, cells = self._valleys(effective)
         some = Toys(*({name: value[lanes] for name, value in values.items()} for values in drawn))
-        start = self._start(effective[lanes], some, cells)
+        start = self.start(effective[lanes], some, cells)
         tried = fit_lanes(likelihoods.rows(lanes), start, response=self.profile.response)
         rank = torch.arange(len(lanes)) - torch.searchsorted(lanes, lanes)
         found = tried.rows(rank == 0)
@@ -93,7 +93,7 @@ class Thrower:
             found = found.with_rows(missed, found.rows(missed).better(again))
         return found
 
-    def _start(self, effective: Tensor, drawn: Toys, cells: Tensor) -> Tensor:
+    def start(self, effective: Tensor, drawn: Toys, cells: Tensor) -> Tensor:
         """Points of the grid, numbers with shape (n,), with nuisances from the linear response to each toy."""
         points = self.profile.minima.point[cells]
         return self.profile.linear.start(points, effective, self.means[cells], drawn.centers)
