@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuppl.cli.options import Count, json_option, model_options, out_option, program_from, seed_option
+from nuppl.cli.options import Count, json_option, model_options, out_option, seed_option
+from nuppl.cli.scanning import Asked, earlier_toys, extended, more_options, one_thread, settings
+from nuppl.cli.statistics import chosen_statistic, statistic_option, with_exclusion
 from nuppl.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from nuppl.frequentist.cls import Cls
     from nuppl.frequentist.grid import Grid
     from nuppl.frequentist.scan import Scan
     from nuppl.frequentist.statistics import Statistic
@@ -35,21 +36,14 @@ MOST_LOST = 0.01
 @model_options
 @click.option("--over", required=True, metavar="NAME[=LOW:HIGH],...", help="Parameters to scan.")
 @click.option("--grid", default="50", show_default=True, metavar="N[xN...]", help="Points along each parameter.")
-@click.option(
-    "--statistic",
-    default="likelihood-ratio",
-    show_default=True,
-    metavar="NAME[,KEY=VALUE...]",
-    help="The test statistic: likelihood-ratio; q-tilde (upper limits, CLs); gaussian-cls,null=...; "
-    "focused,center=...,width=...[,shape=box]; posterior; waldo; or FILE.py:function. Values of several parameters have "
-    "slashes between.",
-)
+@statistic_option
 @click.option("--levels", default="0.6827,0.9,0.95", show_default=True, help="Confidence levels.")
 @click.option(
     "--toys", default=0, show_default=True, type=Count(0, 10**9), help="Pseudo-experiments per point, at most."
 )
 @click.option("--starts", default=4, show_default=True, type=click.IntRange(min=0), help="Starts of the best fit.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted scan stopped.")
+@more_options
 @out_option
 @seed_option
 @json_option
@@ -57,19 +51,20 @@ def scan(model: str, as_json: bool, resume: bool, **asked: Any) -> int:
     """Profile the likelihood of FILE[:MODEL] over a grid; writes runs/FILE-scan/ with result and report.
 
     With --toys regions have the critical values that pseudo-experiments give (Feldman and Cousins); an interrupted scan
-    goes on with --resume. Without, they have asymptotic ones, which the statistics focused, posterior, waldo and a
-    user's own do not have.
+    goes on with --resume. Without toys they have asymptotic ones; the statistics focused, posterior, waldo and those of
+    users have none.
     """
     from nuppl.results.run import finished
 
-    with redirect_stdout(sys.stderr):
-        program, file = program_from(model, asked["fixed"], asked["options"])
+    with redirect_stdout(sys.stderr), one_thread():
+        built = Asked.of(model, asked)
+        program, file, blind = built.resolved()
         grid, chosen, determines = _resolved(program, asked)
         place = asked["out"] or Path("runs") / f"{file.stem}-scan"
         done = resume and finished(place, file, determines)
         if not done:
             folder = _begun(place, file, determines, asked["overwrite"], resume)
-            groups = _carried_out(folder, program, grid, chosen, determines)
+            groups = _carried_out(folder, program, grid, chosen, determines, built, blind, asked["workers"])
     if done:
         return _shown(place, as_json)
     click.echo(f"report: {folder.path / 'report.html'}", err=True)
@@ -79,12 +74,10 @@ def scan(model: str, as_json: bool, resume: bool, **asked: Any) -> int:
 def show_scan(found: xr.Dataset, as_json: bool) -> int:
     """Print a scan; the exit code."""
     from nuppl.report.scan import scan_lines, scan_rows
-    from nuppl.results.scan import cls_numbers
 
     if as_json:
         best, rows = json.loads(found.attrs["best"]), scan_rows(found)
-        said = {"best": best, "levels": rows, "verdict": {"trusted": _trusted(found)}}
-        click.echo(json.dumps(said | cls_numbers(found)))
+        click.echo(json.dumps({"best": best, "levels": rows, "verdict": {"trusted": _trusted(found)}}))
     else:
         click.echo("\n".join(scan_lines(found)))
     if not _trusted(found):
@@ -96,7 +89,6 @@ def show_scan(found: xr.Dataset, as_json: bool) -> int:
 def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, Statistic, dict[str, Any]]:
     from nuppl.frequentist.critical import check_levels
     from nuppl.frequentist.grid import Grid
-    from nuppl.frequentist.statistics import STATISTICS, statistic
     from nuppl.results.metadata import data_sha256
 
     try:
@@ -108,25 +100,25 @@ def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, Statistic,
             f"{asked['levels']!r}"
         ) from None
     grid = Grid.over(program, asked["over"].split(","), counts)
-    chosen = statistic(asked["statistic"])
-    chosen.check(program, grid)
-    if not asked["toys"] and chosen.kind.asymptotic is None:
-        raise chosen.needs_toys()
-    user = {} if chosen.name in STATISTICS else {"statistic_sha256": sha256_of(Path(chosen.name.rpartition(":")[0]))}
-    return grid, chosen, {
-        "model": program.model.name,
-        "set": list(asked["fixed"]),
-        "option": list(asked["options"]),
-        "data_sha256": data_sha256(program),
-        "over": asked["over"],
-        "grid": asked["grid"],
-        "levels": list(check_levels(levels)),
-        "toys": asked["toys"],
-        "starts": asked["starts"],
-        "seed": asked["seed"],
-        "statistic": asked["statistic"],
-        **user,
-    }
+    chosen, statistic = chosen_statistic(program, grid, asked)
+    return (
+        grid,
+        chosen,
+        {
+            "model": program.model.name,
+            "set": list(asked["fixed"]),
+            "option": list(asked["options"]),
+            "data_sha256": data_sha256(program),
+            "over": asked["over"],
+            "grid": asked["grid"],
+            "levels": list(check_levels(levels)),
+            "toys": asked["toys"],
+            "starts": asked["starts"],
+            "seed": asked["seed"],
+            **statistic,
+            **settings(asked),
+        },
+    )
 
 
 def _begun(place: Path, file: Path, determines: dict[str, Any], overwrite: bool, resume: bool) -> RunFolder:
@@ -137,33 +129,43 @@ def _begun(place: Path, file: Path, determines: dict[str, Any], overwrite: bool,
 
 
 def _carried_out(
-    folder: RunFolder, program: Program, grid: Grid, chosen: Statistic, settings: dict[str, Any]
+    folder: RunFolder,
+    program: Program,
+    grid: Grid,
+    chosen: Statistic,
+    settings: dict[str, Any],
+    asked: Asked,
+    blind: str,
+    workers: int,
 ) -> dict[str, xr.Dataset]:
     from nuppl.cli.progress import reporting
     from nuppl.cli.running import left_in_order
-    from nuppl.frequentist.exclusion import exclusion
     from nuppl.frequentist.profile import profile
     from nuppl.frequentist.scan import scan as thrown
+    from nuppl.frequentist.workers import Workers
     from nuppl.report.scan import render_scan
     from nuppl.results.checkpoints import Checkpoints
     from nuppl.results.run import SCAN
 
     with left_in_order(folder):
-        with reporting("scan") as progress:
+        with reporting("scan") as progress, Workers(asked.program, workers) as several:
             store = Checkpoints(folder.checkpoints)
-            seed = settings["seed"]
-            profiled = profile(program, grid, starts=settings["starts"], seed=seed, progress=progress)
+            profiled = profile(program, grid, starts=settings["starts"], seed=settings["seed"], progress=progress)
+            earlier, seeds = earlier_toys([Path(each) for each in settings["merge"] or ()], profiled, settings)
             found = thrown(
                 profiled,
                 settings["levels"],
                 settings["toys"],
                 statistic=chosen,
-                seed=seed,
+                seed=settings["seed"],
                 store=store,
+                earlier=earlier,
+                spread=several.spread,
                 progress=progress,
             )
-            cls = exclusion(found, seed=seed, store=store, progress=progress)
-        groups = _groups(program, found, cls, settings)
+            groups = _groups(program, found, settings["seed"], blind, seeds, settings["toys"] > 0)
+            groups["scan"] = with_exclusion(groups["scan"], found, settings["seed"], store, progress)
+            groups["scan"] = extended(groups["scan"], profiled, settings, several, store, progress)
         folder.save(groups, SCAN)
         render_scan(groups, folder.report, folder.record["command"])
         folder.finish(trusted=_trusted(groups["scan"]))
@@ -171,23 +173,22 @@ def _carried_out(
 
 
 def _groups(
-    program: Program, found: Scan, cls: tuple[Cls, int] | None, settings: dict[str, Any]
+    program: Program, found: Scan, seed: int, blind: str, earlier: list[int], thrown: bool
 ) -> dict[str, xr.Dataset]:
     import xarray as xr
 
     from nuppl.frequentist.critical import wilks
     from nuppl.results.metadata import describe_file
     from nuppl.results.scan import scan_group
+    from nuppl.results.scan_more import with_toys
 
     profiled = found.profile
     critical, error = found.critical
-    values = {"statistic": found.observed, "status": profiled.status, "critical": critical, "critical_error": error}
-    if found.chosen.name == "likelihood-ratio":
-        values["wilks"] = wilks(found.levels, len(profiled.grid.axes))
+    values = {"statistic": found.observed, "status": profiled.status, "critical": critical}
+    values |= {"critical_error": error, "wilks": wilks(found.levels, len(profiled.grid.axes))}
     if found.statistic.shape[1]:
         p, p_error = found.p_value
         values |= {"p_value": p, "p_value_error": p_error, "toys": found.thrown, "failed_toys": found.failed}
-    values |= _excluded(found, *cls) if cls else {}
     best = profiled.likelihoods.natural.values(profiled.best.point)
     names, sites = profiled.grid.names, program.latents
     group = scan_group(
@@ -198,27 +199,21 @@ def _groups(
         values,
         {name: float(best[name]) for name in names},
         [axis.name for axis in profiled.grid.axes if axis.log],
-        settings["statistic"],
     )
-    return {"/": xr.Dataset(attrs=describe_file(program, "scan", settings["seed"])), "scan": group}
-
-
-def _excluded(found: Scan, cls: Cls, failed: int) -> dict[str, Any]:
-    import torch
-
-    values = {"cls": cls.observed, "cls_expected": cls.expected}
-    if cls.limit is not None and cls.expected_limit is not None:
-        values |= {"limit": cls.limit, "limit_expected": cls.expected_limit}
     if found.statistic.shape[1]:
-        values |= {"null_toys": torch.tensor(found.statistic.shape[1]), "failed_null_toys": torch.tensor(failed)}
-    return values
+        group = with_toys(group, found.statistic, [*earlier, *([seed] if thrown else [])])
+    return {"/": xr.Dataset(attrs=describe_file(program, "scan", seed, blind=blind)), "scan": group}
 
 
 def _trusted(found: xr.Dataset) -> bool:
+    from nuppl.results.scan_cls import cls_lost
+    from nuppl.results.scan_more import null_of
+
     lost = float((found["status"] == 2).mean())
     toys = float(found["failed_toys"].sum() / found["toys"].sum()) if "toys" in found else 0.0
-    null = float(found["failed_null_toys"] / found["null_toys"]) if "null_toys" in found else 0.0
-    return max(lost, toys, null) <= MOST_LOST
+    null = null_of(found) or {}
+    lost = max(lost, toys, null.get("failed", 0) / max(1, null.get("toys", 0)), cls_lost(found))
+    return bool(lost <= MOST_LOST)
 
 
 def _shown(place: Path, as_json: bool) -> int:

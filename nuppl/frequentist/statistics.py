@@ -66,14 +66,20 @@ class Statistic:
     """A test statistic with its options.
 
     Attributes:
+        spec: its name and options as they were written.
         name: of the registry, or FILE.py:function.
         kind: its row.
         options: keyword arguments.
     """
 
+    spec: str
     name: str
     kind: Kind
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A user's function lives in a file; another process reads it anew.
+        return statistic, (self.spec,)
 
     def __call__(self, experiments: Experiments) -> Tensor:
         """Numbers with shape (n,); inf where a fit gave none.
@@ -117,7 +123,7 @@ class Statistic:
         return found.detach().double()
 
 
-LIKELIHOOD_RATIO = Statistic("likelihood-ratio", STATISTICS["likelihood-ratio"])
+LIKELIHOOD_RATIO = Statistic("likelihood-ratio", "likelihood-ratio", STATISTICS["likelihood-ratio"])
 
 
 def statistic(spec: str) -> Statistic:
@@ -139,7 +145,7 @@ def statistic(spec: str) -> Statistic:
         kind = Kind(load_function(name))
     else:
         raise unknown("statistic", name, [*STATISTICS, "FILE.py:function"])
-    return Statistic(name, kind, _options(name, kind, pairs))
+    return Statistic(spec, name, kind, _options(name, kind, pairs))
 
 
 def _options(name: str, kind: Kind, pairs: Sequence[str]) -> dict[str, Any]:

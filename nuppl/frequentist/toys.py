@@ -85,7 +85,7 @@ class Thrower:
         effective = self.profile.linear.effective(drawn.data, drawn.centers, len(tested))
 
         def fixed(values: Tensor) -> Minima:
-            start = self._start(effective, drawn, self.profile.grid.nearest(values))
+            start = self.start(effective, drawn, self.profile.grid.nearest(values))
             start[:, self.profile.columns] = prepared(self.profile, values)[:, self.profile.columns]
             return fit_lanes(likelihoods, start, held=self.profile.held, response=self.profile.response)
 
@@ -93,7 +93,7 @@ class Thrower:
             self.profile,
             tested,
             fixed,
-            lambda at: self._free(likelihoods, effective, drawn, at),
+            lambda at: self.free(likelihoods, effective, drawn, at),
             lambda: self._curves(likelihoods, effective, drawn),
         )
 
@@ -103,7 +103,7 @@ class Thrower:
         for lanes in torch.arange(len(effective)).split(max(1, _LANES // size)):
             each, cells = lanes.repeat_interleave(size), torch.arange(size).repeat(len(lanes))
             some = Toys(*({name: value[each] for name, value in values.items()} for values in drawn))
-            start = self._start(effective[each], some, cells)
+            start = self.start(effective[each], some, cells)
             response = self.profile.response
             found = fit_lanes(likelihoods.rows(each), start, held=self.profile.held, response=response)
             lost = ~found.converged.reshape(-1, size).all(1)
@@ -120,11 +120,11 @@ class Thrower:
         seed = tile_seed(self.seed, _STREAM, number)
         return toys(natural.program, TILE, seed=seed, at=values, tile=TILE)
 
-    def _free(self, likelihoods: Likelihoods, effective: Tensor, drawn: Toys, fixed: Minima) -> Minima:
+    def free(self, likelihoods: Likelihoods, effective: Tensor, drawn: Toys, fixed: Minima) -> Minima:
         """The lowest of the minima next to the valleys of the toy's chi2 on the grid, and to its own point."""
         lanes, cells = self._valleys(effective)
         some = Toys(*({name: value[lanes] for name, value in values.items()} for values in drawn))
-        start = self._start(effective[lanes], some, cells)
+        start = self.start(effective[lanes], some, cells)
         tried = fit_lanes(likelihoods.rows(lanes), start, response=self.profile.response)
         rank = torch.arange(len(lanes)) - torch.searchsorted(lanes, lanes)
         found = tried.rows(rank == 0)
@@ -137,7 +137,7 @@ class Thrower:
             found = found.with_rows(missed, found.rows(missed).better(again))
         return found
 
-    def _start(self, effective: Tensor, drawn: Toys, cells: Tensor) -> Tensor:
+    def start(self, effective: Tensor, drawn: Toys, cells: Tensor) -> Tensor:
         """Points of the grid, numbers with shape (n,), with nuisances from the linear response to each toy."""
         points = self.profile.minima.point[cells]
         return self.profile.linear.start(points, effective, self.means[cells], drawn.centers)
