@@ -10,12 +10,14 @@ from typing import Any
 import xarray as xr
 
 from nuppl.report.canvas import style
+from nuppl.report.figures_expected import expected_picture
 from nuppl.report.figures_scan import scan_picture
 from nuppl.report.page import filled, resource
 from nuppl.results.files import whole
 from nuppl.results.intervals import intervals
 from nuppl.results.metadata import metadata
 from nuppl.results.numbers import format_number
+from nuppl.results.scan_more import null_of
 
 __all__ = ["render_scan", "scan_lines", "scan_rows"]
 
@@ -41,6 +43,7 @@ def scan_lines(scan: xr.Dataset) -> list[str]:
     best = ", ".join(f"{name} = {format_number(value)}" for name, value in json.loads(scan.attrs["best"]).items())
     lines = [f"best fit: {best}"]
     lines += [", ".join(f"{name}: {value}" for name, value in row.items()) for row in scan_rows(scan)]
+    lines += _null(scan)
     lost = int((scan["status"] == 2).sum())
     lines.append(f"{scan['status'].size} points, {lost} failed" + _toys(scan))
     return lines
@@ -50,11 +53,11 @@ def render_scan(groups: Mapping[str, xr.Dataset], path: Path, command: str = "")
     """Write the page."""
     said, scan = metadata(groups), groups["scan"]
     with style():
-        picture = scan_picture(scan)
+        pictures = [scan_picture(scan), expected_picture(scan, blind=bool(said["blind"]))]
         values: dict[str, Any] = {
             "css": resource("report.css"),
             "said": said,
-            "picture": picture,
+            "pictures": [each for each in pictures if each],
             "lines": scan_lines(scan),
             "rows": scan_rows(scan),
             "command": command,
@@ -63,6 +66,16 @@ def render_scan(groups: Mapping[str, xr.Dataset], path: Path, command: str = "")
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
     return path
+
+
+def _null(scan: xr.Dataset) -> list[str]:
+    said = null_of(scan)
+    if said is None:
+        return []
+    held = ", ".join(f"{name} = {format_number(value)}" for name, value in said["values"].items())
+    wilks = f"p = {format_number(said['wilks_p_value'], 3)} by Wilks of {said['parameters']} parameters"
+    toys = f", {format_number(said['p_value'], 3)} ± {format_number(said['p_value_error'], 1)} by {said['toys']} toys"
+    return [f"{held}: t = {format_number(said['statistic'], 4)}, {wilks}{toys if 'p_value' in said else ''}"]
 
 
 def _toys(scan: xr.Dataset) -> str:
