@@ -229,6 +229,7 @@ def _with_null(
 
     from nuppl.frequentist.critical import p_value
     from nuppl.frequentist.hypothesis import hypothesis
+    from nuppl.frequentist.refined import refined
     from nuppl.frequentist.scan import null_toys
     from nuppl.frequentist.toys import Thrower
     from nuppl.results.scan_more import with_null
@@ -240,7 +241,7 @@ def _with_null(
     said["wilks_p_value"] = float(chi2.sf(found.statistic, count))
     if not asked["toys"]:
         return with_null(scan, said, None)
-    thrower = Thrower.of(profile, asked["seed"])
+    thrower = Thrower.of(refined(profile), asked["seed"])
     t, failed = null_toys(found, thrower, asked["toys"], store=store, spread=workers.spread, progress=progress)
     p, error = (float(part) for part in p_value(t, torch.tensor(found.statistic, dtype=t.dtype)))
     said |= {"p_value": p, "p_value_error": error, "toys": len(t), "failed": int(failed.sum())}
@@ -255,7 +256,7 @@ def _with_sensitivity(
     store: Checkpoints,
     progress: Progress,
 ) -> xr.Dataset:
-    from nuppl.frequentist.sensitivity import BANDS, sensitivity
+    from nuppl.frequentist.sensitivity import sensitivity
     from nuppl.results.scan_more import with_sensitivity
 
     where = asked["at"] or asked["null"]
@@ -269,5 +270,5 @@ def _with_sensitivity(
         spread=workers.spread,
         progress=progress,
     )
-    said = {"at": dict(found.at), "words": _where(where), "toys": found.toys, "failed": found.failed}
-    return with_sensitivity(scan, said, found.asimov, BANDS, found.bands)
+    said = {"at": dict(found.at), "words": _where(where), "toys": len(found.experiments), "failed": found.failed}
+    return with_sensitivity(scan, said, found.asimov, found.experiments)

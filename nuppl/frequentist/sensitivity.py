@@ -1,9 +1,8 @@
 """What a scan is expected to say, were a point the truth: the statistic on Asimov data, and its spread over toys.
 
-A point theta of the grid is excluded at a level where t(theta) exceeds the critical value there. The median and the
-bands of a limit are therefore contours of quantiles of t(theta) over toys: where the q-quantile meets the critical
-value, a share 1 - q of all experiments excludes theta. On Asimov data, which are exactly as expected, t lies near its
-median (Cowan, Cranmer, Gross, Vitells, Eur. Phys. J. C 71 (2011) 1554, sec. 3.4).
+Every pseudo-experiment is scanned over the whole grid, with full fits at each point; where its t exceeds the critical
+value it excludes the point. Medians and bands over experiments follow. On Asimov data, which are exactly as expected, t
+lies near its median (Cowan, Cranmer, Gross, Vitells, Eur. Phys. J. C 71 (2011) 1554, sec. 3.4).
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from nuppl.errors import InputError
 from nuppl.frequentist.profile import Profile, profile
+from nuppl.frequentist.refined import refined
 from nuppl.frequentist.toys import Thrower
 from nuppl.frequentist.workers import Spread, in_turn
 from nuppl.language.density import Natural
@@ -28,10 +28,7 @@ from nuppl.optimize.lanes import Likelihoods
 from nuppl.results.checkpoints import Checkpoints
 from nuppl.typing import Progress, silent
 
-__all__ = ["BANDS", "Sensitivity", "pseudo_data", "sensitivity"]
-
-BANDS = (0.02275, 0.15866, 0.5, 0.84134, 0.97725)
-"""Quantiles: the median, and the ends of bands of one and two standard deviations."""
+__all__ = ["Sensitivity", "pseudo_data", "sensitivity"]
 
 _STREAM, _EXPERIMENTS, _LANES = 43 << 24, 16, 4096
 """The stream of random numbers; experiments of a tile; fits at a time."""
@@ -44,15 +41,13 @@ class Sensitivity:
     Attributes:
         at: the truth, {name: value} of the scanned parameters.
         asimov: t on Asimov data with shape (G,).
-        bands: quantiles `BANDS` of t over toys with shape (5, G); None where no toys were thrown.
-        toys: how many.
-        failed: toys and points whose fits failed.
+        experiments: t of n pseudo-experiments with shape (n, G).
+        failed: how many of their fits failed.
     """
 
     at: Mapping[str, float]
     asimov: Tensor
-    bands: Tensor | None
-    toys: int
+    experiments: Tensor
     failed: int
 
 
@@ -86,19 +81,16 @@ def sensitivity(
     expected = profile(program.with_(data=asimov(program, truth)), found.grid, seed=seed)
     tiles = -(-experiments // _EXPERIMENTS)
     kept = [store.load(f"sensitivity-{number}") for number in range(tiles)]
-    thrower = _Experiments(Thrower.of(found, seed), dict(truth))
+    thrower = _Experiments(Thrower.of(found, seed), Thrower.of(refined(found), seed), dict(truth))
     missing = [number for number, each in enumerate(kept) if each is None]
     for which, (statistic, failed) in spread(thrower.tile, [(number,) for number in missing]):
         kept[missing[which]] = {"statistic": statistic, "failed": failed}
         store.save(f"sensitivity-{missing[which]}", kept[missing[which]] or {})
         progress(sum(each is not None for each in kept), tiles, "tiles of experiments")
     at = {name: float(truth[name]) for name in found.grid.names}
-    if not tiles:
-        return Sensitivity(at, expected.statistic, None, 0, 0)
-    statistic = torch.cat([each["statistic"] for each in kept if each])
-    lost = sum(int(each["failed"].sum()) for each in kept if each)
-    bands = statistic.double().quantile(torch.tensor(BANDS), dim=0)
-    return Sensitivity(at, expected.statistic, bands, len(statistic), lost)
+    none = torch.zeros(0, found.grid.size)
+    statistic = torch.cat([none, *(each["statistic"].double() for each in kept if each)])
+    return Sensitivity(at, expected.statistic, statistic, sum(int(each["failed"].sum()) for each in kept if each))
 
 
 def pseudo_data(program: Program, how: str, truth: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
@@ -120,6 +112,7 @@ class _Experiments:
     """Pseudo-experiments that are scanned over the whole grid."""
 
     thrower: Thrower
+    finer: Thrower
     truth: dict[str, Tensor]
 
     @double_precision()
@@ -139,7 +132,7 @@ class _Experiments:
         best = value.argmin(1)
         flat = torch.cat([part.point.reshape(*shape, natural.dim) for part in parts], 1)
         lowest = _lowest(flat, value, converged, best)
-        free = self.thrower.free(likelihoods, effective, drawn, lowest)
+        free = self.finer.free(likelihoods, effective, drawn, lowest)
         statistic = 2.0 * (value - free.value[:, None]).clamp(min=0.0)
         return statistic, ~(converged & free.converged[:, None])
 

@@ -16,7 +16,7 @@ from nuppl.report.compared import Compared, gathered
 from nuppl.report.compared_null import BayesFactor, Tested, bayes_factors, tested
 from nuppl.report.compared_reasons import Overlap, Reason, overlaps, reasons
 from nuppl.report.compared_regions import Interval, interval_rows, plane, regions
-from nuppl.report.expected import Expected, expected_rows
+from nuppl.report.expected import QUANTILES, Expected, expected_rows
 from nuppl.report.figures_compare import contours, curves, interval_picture
 from nuppl.report.figures_expected import expected_picture
 from nuppl.report.labels import html_label, html_unit
@@ -116,7 +116,7 @@ def write_comparison(found: Comparison, path: Path, command: str = "") -> Path:
         factors=found.factors,
         number=lambda value, digits=3: pretty(format_number(value, digits)),
         scale=SCALE,
-        expected={name: _expected(rows) for name, rows in found.expected.items()},
+        expected={name: expected_table(rows, bool(compared.blind)) for name, rows in found.expected.items()},
         pictures=found.pictures,
     )
     with whole(path) as partial:
@@ -148,6 +148,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "reasons": [vars(each) for each in found.reasons],
         "null": {"p_values": tests, "bayes_factors": [_factor(each) for each in found.factors], "scale": SCALE},
         "sensitivity": {name: [vars(row) for row in rows] for name, rows in found.expected.items()},
+        "quantiles": list(QUANTILES),
         "verdict": {"trusted": not found.untrusted, "why": found.untrusted},
     }
 
@@ -163,6 +164,12 @@ def comparison_lines(found: Comparison) -> list[str]:
     for each in found.overlaps:
         lines.append(f"overlap at {_percent(each.level)}: {each.first} and {each.second}: {100 * each.overlap:.0f} %")
     lines += [f"{each.about}: {each.text}" for each in found.reasons]
+    for name, expected in found.expected.items():
+        lines += [
+            f"expected of {name}: {each.parameter} at {_percent(each.level)}: {_said([each.asimov])} on Asimov data; "
+            f"median and bands of the lower end {_band(each.lower)}, of the upper end {_band(each.upper)}"
+            for each in expected
+        ]
     for test in found.tested:
         by = "Wilks" if test.p_value is None else f"{test.toys} toys"
         p = test.wilks if test.p_value is None else test.p_value
@@ -250,13 +257,23 @@ def _tested(found: Tested) -> dict[str, str]:
     }
 
 
-def _expected(rows: Sequence[Expected]) -> list[dict[str, str]]:
+def expected_table(rows: Sequence[Expected], blind: bool) -> list[dict[str, str]]:
+    """The sensitivity for a page."""
     return [
         {
+            "parameter": row.parameter,
             "level": _percent(row.level),
-            "what": row.what,
-            "accepted": "" if row.accepted is None else _said(row.accepted),
-            "excluded": f"{100 * row.excluded:.0f} %",
+            "observed": "" if blind else _said([row.observed]),
+            "asimov": _said([row.asimov]),
+            "lower": _band(row.lower),
+            "upper": _band(row.upper),
         }
         for row in rows
     ]
+
+
+def _band(quantiles: Sequence[float]) -> str:
+    if not quantiles:
+        return "—"
+    least, less, middle, more, most = (format_number(value, 3) for value in quantiles)
+    return f"{middle} ({less} to {more}; {least} to {most})"

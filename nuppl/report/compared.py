@@ -248,7 +248,7 @@ def _confidences(
     for name, groups in results:
         if "scan" in groups:
             scan = groups["scan"]
-            scan = scan.transpose(*(d for d in ("level", "quantile") if d in scan.dims), *parameters, ...)
+            scan = scan.transpose(*(d for d in ("level", "experiment") if d in scan.dims), *parameters, ...)
             yield Confidence(name, said[name], scan, parameters)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from nuppl.report.canvas import BLUE, GREY, INK, LIGHT, ORANGE, Picture, figure, picture, tidy
 from nuppl.report.compared import Compared, Confidence
@@ -79,6 +80,8 @@ def _axes_of_two(axes: Any, compared: Compared, common: Plane) -> None:
         axes.set(**{f"{which}scale": "log" if log else "linear", f"{which}lim": (values[0], values[-1])})
         if not axis:
             axes.set_xlabel(axis_label(name, compared.attrs(name)))
+            if not log:
+                axes.xaxis.set_major_locator(MaxNLocator(4, prune="upper"))
     axes.grid(color=GREY, alpha=0.15)
 
 

@@ -14,8 +14,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from nuppl.report.canvas import BAND, BLUE, INK, LIGHT, ORANGE, Picture, figure, picture, tidy
+from nuppl.report.expected import bands
 from nuppl.report.labels import axis_label
 
 __all__ = ["expected_picture"]
@@ -40,8 +42,8 @@ def expected_picture(scan: xr.Dataset, title: str = "Sensitivity", blind: bool =
 def _curve(scan: xr.Dataset, name: str, blind: bool) -> Any:
     drawn = figure(7.6, 4.2)
     axes, x = drawn.subplots(), scan[name].values
-    if "sensitivity" in scan:
-        low, less, middle, more, high = scan["sensitivity"].values
+    if "experiments" in scan:
+        low, less, middle, more, high = bands(scan)
         axes.fill_between(x, low, high, color=LIGHT, lw=0, label="95 % of experiments")
         axes.fill_between(x, less, more, color=BAND, lw=0, label="68 % of experiments")
         axes.plot(x, middle, color=BLUE, lw=1.4, label="median")
@@ -68,6 +70,8 @@ def _maps(scan: xr.Dataset, names: Sequence[str], blind: bool) -> Any:
         _map(axes, scan, names, number, blind)
         axes.set_title(f"{100 * levels[number]:.4g} %", fontsize=10)
         axes.set(xlabel=axis_label(across, scan[across].attrs), xscale="log" if _is_log(scan, across) else "linear")
+        if not _is_log(scan, across):
+            axes.xaxis.set_major_locator(MaxNLocator(4, prune="upper"))
         axes.set_yscale("log" if _is_log(scan, up) else "linear")
     cells[0].set_ylabel(axis_label(up, scan[up].attrs))
     handles = list(_legend(scan, blind))
@@ -87,21 +91,21 @@ def _map(axes: Any, scan: xr.Dataset, names: Sequence[str], number: int, blind: 
         if field.min() < 0.0 < field.max():
             axes.contour(x, y, field, levels=[0.0], **style)
 
-    if "sensitivity" in scan:
-        bands = [above(scan["sensitivity"].isel(quantile=i)) for i in range(5)]
+    if "experiments" in scan:
+        fields = [above(scan["statistic"].copy(data=band)) for band in bands(scan)]
         for (low, high), colour in (((0, 4), LIGHT), ((1, 3), BAND)):
             # Inside a band some experiments exclude a point and some do not.
-            between = np.minimum(bands[high], -bands[low])
+            between = np.minimum(fields[high], -fields[low])
             if between.max() > 0.0:
                 axes.contourf(x, y, between, levels=[0.0, between.max() + 1.0], colors=[colour])
-        line(bands[2], colors=[BLUE], linewidths=1.5)
+        line(fields[2], colors=[BLUE], linewidths=1.5)
     line(above(scan["asimov"]), colors=[BLUE], linewidths=1.3, linestyles="--")
     if not blind:
         line(above(scan["statistic"]), colors=[ORANGE], linewidths=1.6)
 
 
 def _legend(scan: xr.Dataset, blind: bool) -> Iterator[Any]:
-    if "sensitivity" in scan:
+    if "experiments" in scan:
         yield Patch(color=LIGHT, label="95 % of experiments")
         yield Patch(color=BAND, label="68 %")
         yield Line2D([], [], color=BLUE, lw=1.5, label="median")

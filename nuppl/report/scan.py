@@ -12,6 +12,7 @@ import xarray as xr
 
 from nuppl.report.canvas import style
 from nuppl.report.figures_cls import cls_picture
+from nuppl.report.figures_expected import expected_picture
 from nuppl.report.figures_scan import scan_picture
 from nuppl.report.page import filled, resource
 from nuppl.results.files import whole
@@ -19,12 +20,13 @@ from nuppl.results.intervals import intervals
 from nuppl.results.metadata import metadata
 from nuppl.results.numbers import format_number
 from nuppl.results.scan_cls import LIKELIHOOD_RATIO, statistic_of
+from nuppl.results.scan_more import null_of
 
 __all__ = ["render_scan", "scan_lines", "scan_rows"]
 
 
 def scan_rows(scan: xr.Dataset) -> list[dict[str, str]]:
-    """One row per level: the critical value and, of one parameter, what is accepted, by Wilks and by toys, and limits."""
+    """One row per level: the critical value and, of one parameter, what is accepted, by Wilks, by toys, by CLs."""
     names = json.loads(scan.attrs["parameters"])
     found = []
     for number, level in enumerate(scan["level"].values):
@@ -66,6 +68,7 @@ def scan_lines(scan: xr.Dataset) -> list[str]:
     statistic = f"; statistic: {statistic_of(scan)}" if statistic_of(scan) != LIKELIHOOD_RATIO else ""
     lines = [f"best fit: {best}{statistic}"]
     lines += [", ".join(f"{name}: {value}" for name, value in row.items()) for row in scan_rows(scan)]
+    lines += _null(scan)
     lost = int((scan["status"] == 2).sum())
     lines.append(f"{scan['status'].size} points, {lost} failed" + _toys(scan))
     return lines
@@ -75,7 +78,7 @@ def render_scan(groups: Mapping[str, xr.Dataset], path: Path, command: str = "")
     """Write the page."""
     said, scan = metadata(groups), groups["scan"]
     with style():
-        pictures = [scan_picture(scan), cls_picture(scan)]
+        pictures = [scan_picture(scan), cls_picture(scan), expected_picture(scan, blind=bool(said["blind"]))]
         values: dict[str, Any] = {
             "css": resource("report.css"),
             "said": said,
@@ -88,6 +91,16 @@ def render_scan(groups: Mapping[str, xr.Dataset], path: Path, command: str = "")
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
     return path
+
+
+def _null(scan: xr.Dataset) -> list[str]:
+    said = null_of(scan)
+    if said is None:
+        return []
+    held = ", ".join(f"{name} = {format_number(value)}" for name, value in said["values"].items())
+    wilks = f"p = {format_number(said['wilks_p_value'], 3)} by Wilks of {said['parameters']} parameters"
+    toys = f", {format_number(said['p_value'], 3)} ± {format_number(said['p_value_error'], 1)} by {said['toys']} toys"
+    return [f"{held}: t = {format_number(said['statistic'], 4)}, {wilks}{toys if 'p_value' in said else ''}"]
 
 
 def _toys(scan: xr.Dataset) -> str:

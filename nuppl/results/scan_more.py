@@ -5,7 +5,7 @@
 | toy_statistic  | grid, toy       | the statistic of every toy, NaN where none was thrown                        |
 | null_statistic | null_toy        | of toys under the hypothesis that the attribute `null` names                 |
 | asimov         | grid            | the statistic on Asimov data                                                 |
-| sensitivity    | quantile, grid  | quantiles of the statistic over experiments at the point that `truth` names  |
+| experiments    | experiment, grid| the statistic of pseudo-experiments at the point that `truth` names          |
 
 Attributes, as JSON: `seeds` of the toys; `null`, {"values", "statistic", "wilks_p_value", "parameters"} and of toys
 "p_value", "p_value_error", "toys", "failed"; `truth`, {"at", "words", "toys", "failed"}.
@@ -17,7 +17,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from torch import Tensor
 
@@ -38,16 +37,13 @@ def with_null(scan: xr.Dataset, said: Mapping[str, Any], statistic: Tensor | Non
     return found if statistic is None else found.assign(null_statistic=(("null_toy",), statistic.detach().numpy()))
 
 
-def with_sensitivity(
-    scan: xr.Dataset, said: Mapping[str, Any], asimov: Tensor, quantiles: Sequence[float], bands: Tensor | None
-) -> xr.Dataset:
-    """With the statistic on Asimov data with shape (G,), and its quantiles over experiments with shape (Q, G)."""
+def with_sensitivity(scan: xr.Dataset, said: Mapping[str, Any], asimov: Tensor, experiments: Tensor) -> xr.Dataset:
+    """With the statistic on Asimov data with shape (G,), and of n experiments with shape (n, G)."""
     grid = json.loads(scan.attrs["parameters"])
     shape = tuple(scan.sizes[name] for name in grid)
     found = scan.assign(asimov=(tuple(grid), asimov.detach().numpy().reshape(shape)))
-    if bands is not None:
-        values = (("quantile", *grid), bands.detach().numpy().reshape(-1, *shape))
-        found = found.assign(sensitivity=values).assign_coords(quantile=np.asarray(quantiles))
+    if len(experiments):
+        found = found.assign(experiments=(("experiment", *grid), experiments.detach().numpy().reshape(-1, *shape)))
     return found.assign_attrs(truth=json.dumps(dict(said)))
 
 
