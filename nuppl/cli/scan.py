@@ -74,11 +74,12 @@ def scan(model: str, as_json: bool, resume: bool, **asked: Any) -> int:
 def show_scan(found: xr.Dataset, as_json: bool) -> int:
     """Print a scan; the exit code."""
     from nuppl.report.scan import scan_lines, scan_rows
+    from nuppl.results.scan_cls import cls_numbers
     from nuppl.results.scan_more import null_of
 
     if as_json:
         best, rows = json.loads(found.attrs["best"]), scan_rows(found)
-        more = {"null": null_of(found)} if null_of(found) else {}
+        more = cls_numbers(found) | ({"null": null_of(found)} if null_of(found) else {})
         click.echo(json.dumps({"best": best, "levels": rows, **more, "verdict": {"trusted": _trusted(found)}}))
     else:
         click.echo("\n".join(scan_lines(found)))

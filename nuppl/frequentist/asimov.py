@@ -13,7 +13,6 @@ from torch import Tensor
 
 from nuppl.frequentist.profile import Profile
 from nuppl.language.precision import double_precision
-from nuppl.language.simulation import asimov
 from nuppl.optimize.batch import fit_lanes
 from nuppl.optimize.batch_newton import Minima
 from nuppl.optimize.lanes import Likelihoods
@@ -27,36 +26,37 @@ _TOLERANCE = 1e-10
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """One data set under test.
+    """One data set under test, or n of them.
 
     Attributes:
         profile: of the scan.
         data, centers: outcomes of data sites and of pulls, where they are not the program's.
-        lowest: minus log L at its minimum.
+        lowest: minus log L at its minimum, with shape (1,) or (n,).
     """
 
     profile: Profile
     data: Values
     centers: Values
-    lowest: float
+    lowest: Tensor
 
     @classmethod
     def of(cls, profile: Profile) -> Fixed:
         """The data of a scan."""
         best = fit_lanes(profile.likelihoods, profile.best.point, response=profile.response, tolerance=_TOLERANCE)
-        lowest = float(best.better(profile.best).value)
-        return cls(profile, {}, {}, lowest)
+        return cls(profile, {}, {}, best.better(profile.best).value)
 
     @classmethod
-    def expected(cls, profile: Profile, values: Tensor) -> Fixed:
-        """What a hypothesis with values of shape (K,) expects; the minimum is there."""
-        truth = at_values(profile, values[None], profile.likelihoods).point
+    def expected(cls, profile: Profile, points: Tensor) -> Fixed:
+        """What n hypotheses expect, at coordinates with shape (n, D); the minimum is there."""
         natural = profile.likelihoods.natural
-        sites = {name: value[0] for name, value in natural.values(truth).items()}
+        sites, one = natural.values(points), len(points) == 1
         pulls = {name: sites[name] for name, site in natural.program.latents.items() if site.kind == "pull"}
-        data = asimov(natural.program, at=sites)
-        lowest = float(Likelihoods(natural, data, pulls).values(truth))
-        return cls(profile, data, pulls, lowest)
+        data = natural.program.means(sites)
+        if one:  # for any number of lanes
+            pulls, data = ({name: value[0] for name, value in values.items()} for values in (pulls, data))
+        else:
+            data = {name: value.expand(len(points), *value.shape[1:]) for name, value in data.items()}
+        return cls(profile, data, pulls, Likelihoods(natural, data, pulls).values(points))
 
     @double_precision()
     def rise(self, values: Tensor) -> Tensor:

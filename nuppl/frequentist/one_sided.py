@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nuppl.frequentist.asimov import Fixed
+from nuppl.frequentist.asimov import Fixed, at_values
 from nuppl.frequentist.cls import BANDS, Cls, crossing
 from nuppl.frequentist.experiments import observed
 from nuppl.frequentist.profile import Profile
@@ -28,7 +28,7 @@ __all__ = ["one_sided_cls", "one_sided_critical", "ratio"]
 @double_precision()
 def one_sided_critical(profile: Profile, levels: Sequence[float]) -> Tensor:
     """With shape (L, G): where the probability of a larger q is one minus the level."""
-    s = Fixed.expected(profile, torch.zeros(1)).rise(profile.grid.points).sqrt()
+    s = _without_signal(profile).rise(profile.grid.points).sqrt()
     z = torch.special.ndtri(torch.tensor(levels, dtype=torch.float64))[:, None].clamp(min=0.0)
     return torch.where(z <= s, z.square().expand(-1, len(s)), 2.0 * z * s - s.square())
 
@@ -50,7 +50,7 @@ def expected(s: Tensor) -> Tensor:
 @double_precision()
 def one_sided_cls(profile: Profile, levels: Sequence[float]) -> Cls:
     """CLs on the grid, and upper limits by full fits between its points."""
-    data, empty = Fixed.of(profile), Fixed.expected(profile, torch.zeros(1))
+    data, empty = Fixed.of(profile), _without_signal(profile)
     estimate = float(observed(profile).estimate[0, 0])
 
     def both(mu: Tensor) -> Tensor:
@@ -62,6 +62,10 @@ def one_sided_cls(profile: Profile, levels: Sequence[float]) -> Cls:
     values = both(profile.grid.axes[0].values)
     limits = crossing(profile.grid.axes[0].values, values, levels, both)
     return Cls(values[0], values[1:], limits[:, 0], limits[:, 1:])
+
+
+def _without_signal(profile: Profile) -> Fixed:
+    return Fixed.expected(profile, at_values(profile, torch.zeros(1, 1), profile.likelihoods).point)
 
 
 def _distance(q: Tensor, s: Tensor) -> Tensor:

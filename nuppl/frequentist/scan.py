@@ -152,6 +152,8 @@ def null_toys(
 
 def _undecided(found: Scan) -> Tensor:
     """Points at which more toys may move a border."""
+    if found.chosen.kind.null:
+        return torch.arange(found.profile.grid.size)
     p, error = found.p_value
     near = [((p - (1.0 - level)).abs() < _NEAR * error) for level in found.levels]
     return torch.stack(near).any(0).nonzero()[:, 0]

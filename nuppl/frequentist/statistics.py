@@ -49,12 +49,14 @@ class Kind(NamedTuple):
     asymptotic: Asymptotic | None = None
     check: Callable[..., None] | None = None
     """(program, grid, **options): raises InputError for what cannot be scanned with it."""
+    null: bool = False
+    """Whether it compares with a null hypothesis: then every point gets all toys."""
 
 
 STATISTICS: dict[str, Kind] = {
     "likelihood-ratio": Kind(likelihood_ratio, wilks_everywhere),
-    "q-tilde": Kind(q_tilde, one_sided_critical, check_one_sided),
-    "gaussian-cls": Kind(against_null, two_hypotheses_critical, check_null),
+    "q-tilde": Kind(q_tilde, one_sided_critical, check_one_sided, null=True),
+    "gaussian-cls": Kind(against_null, two_hypotheses_critical, check_null, null=True),
     "focused": Kind(focused, check=check_focus),
     "posterior": Kind(posterior),
     "waldo": Kind(waldo),

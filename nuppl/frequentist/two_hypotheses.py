@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
-from nuppl.frequentist.asimov import Fixed
+from nuppl.frequentist.asimov import Fixed, at_values
 from nuppl.frequentist.cls import BANDS, Cls, crossing
 from nuppl.frequentist.experiments import Experiments
 from nuppl.frequentist.grid import Grid
@@ -83,8 +83,8 @@ def _ratio(t: Tensor, at: Tensor, without: Tensor) -> Tensor:
 def _means(profile: Profile, null: Tensor) -> tuple[Tensor, Tensor]:
     """-m_1 and m_0, each with shape (G,)."""
     points = profile.grid.points
-    without = Fixed.expected(profile, null).rise(points)
-    at = torch.cat([Fixed.expected(profile, point).rise(null[None]) for point in points])
+    without = Fixed.expected(profile, at_values(profile, null[None], profile.likelihoods).point).rise(points)
+    at = Fixed.expected(profile, profile.minima.point).rise(null.expand(len(points), -1))
     return at.clamp(min=_SAME), without.clamp(min=_SAME)
 
 

@@ -36,18 +36,20 @@ def _curve(scan: xr.Dataset, name: str) -> Picture:
     axes.plot(x, t, color=BLUE, lw=1.8, label="profile" if wilks else "data")
     critical = scan["wilks" if wilks else "critical"].values
     top = 1.6 * float(np.max(critical, where=np.isfinite(critical), initial=1.0))
+    bottom = min(0.0, 1.1 * float(t.min()))
     for number, level in enumerate(scan["level"].values):
         text, end = f"{100 * level:.4g} %", float(scan["wilks"][number] if wilks else scan["critical"][number][-1])
         if wilks:
             axes.axhline(end, color=GREY, lw=0.9, ls="--", label="Wilks" if not number else None)
-        axes.annotate(text, (1.0, end), xycoords=("axes fraction", "data"), fontsize=8, va="bottom", ha="right")
+        if bottom <= end <= top:
+            axes.annotate(text, (1.0, end), xycoords=("axes fraction", "data"), fontsize=8, va="bottom", ha="right")
         if "toys" in scan or not wilks:
             value, error = (scan[part][number].values for part in ("critical", "critical_error"))
             axes.fill_between(x, value - error, value + error, color=ORANGE, alpha=0.25, lw=0)
             axes.plot(x, value, color=ORANGE, lw=1.2, label=said if not number else None)
     _failures(axes, scan, x)
     axes.set(
-        ylim=(min(0.0, 1.1 * float(t.min())), top),
+        ylim=(bottom, top),
         xlim=(x.min(), x.max()),
         xlabel=axis_label(name, scan[name].attrs),
         ylabel=r"$-2\,\Delta\log L$" if wilks else statistic_of(scan),
