@@ -63,7 +63,7 @@ CASES = {
         ("sin2_2theta14=0:0.4", "dm2_41"),
         (10, 10),
         {"nominal": {}, "shifted": {"rate": 1.0, "far_rate": -1.0, "slope": 1.0}},
-        60,
+        40,
     ),
     "counting": Case(
         "models/counting.py",

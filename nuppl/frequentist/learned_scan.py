@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from nuppl.frequentist.grid import Grid
 from nuppl.frequentist.learned import LEAST, LearnedCritical, learn_critical
 from nuppl.frequentist.profile import Profile
 from nuppl.frequentist.scan import Scan
+from nuppl.frequentist.statistics import LIKELIHOOD_RATIO, Statistic
 from nuppl.frequentist.toys import Thrower
 from nuppl.language.precision import double_precision
 from nuppl.language.simulation import tile_seed, toys
@@ -76,9 +78,9 @@ class LearnedScan(Scan):
         grid_critical: what was learned.
     """
 
-    grid_critical: GridCritical
+    grid_critical: GridCritical = field(kw_only=True)
 
-    @property
+    @cached_property
     def critical(self) -> tuple[Tensor, Tensor]:
         """Critical values and their errors with shape (L, G)."""
         return self.grid_critical.critical(self.levels)
@@ -86,7 +88,7 @@ class LearnedScan(Scan):
     @property
     def p_value(self) -> tuple[Tensor, Tensor]:
         """Of the data at each point, and its error, each with shape (G,)."""
-        return self.grid_critical.p_value(self.profile.statistic)
+        return self.grid_critical.p_value(self.observed)
 
 
 def learned_scan(
@@ -95,10 +97,9 @@ def learned_scan(
     toys: int,
     *,
     seed: int = 0,
-    ratio: bool = True,
+    statistic: Statistic = LIKELIHOOD_RATIO,
     store: Checkpoints | None = None,
     progress: Progress = silent,
-    thrower: Thrower | None = None,
 ) -> LearnedScan:
     """Learn critical values at the points of a profile.
 
@@ -106,10 +107,9 @@ def learned_scan(
         levels: of confidence.
         toys: in all, rounded up to whole tiles.
         seed: the root seed.
-        ratio: whether the statistic is the likelihood ratio.
+        statistic: which.
         store: what an interrupted scan had thrown and learned, and where this one keeps what it has.
         progress: told of each finished tile and epoch.
-        thrower: of the toys, where they are not those of the likelihood ratio.
 
     Raises:
         InputError: too few toys.
@@ -117,13 +117,14 @@ def learned_scan(
     if toys < LEAST:
         raise InputError(f"learned critical values: expected at least {LEAST} toys in all, got {toys}: ask for more")
     store = store or Checkpoints(None)
-    cells, statistic, failed = spread(thrower or Thrower.of(profile, seed), toys, seed, store, progress)
-    found = learned_grid(profile, cells, statistic, seed=seed, ratio=ratio, store=store, progress=progress)
+    cells, found, failed = spread(Thrower.of(profile, seed, statistic), toys, seed, store, progress)
+    ratio = statistic.name == LIKELIHOOD_RATIO.name
+    critical = learned_grid(profile, cells, found, seed=seed, ratio=ratio, store=store, progress=progress)
     size = profile.grid.size
     rows = torch.full((size * -(-len(cells) // size),), math.nan, dtype=torch.float64)
-    rows[: len(cells)] = statistic
+    rows[: len(cells)] = found
     lost = torch.zeros(size).long().index_add(0, cells, failed.long())
-    return LearnedScan(profile, tuple(levels), rows.reshape(-1, size).T, lost, found)
+    return LearnedScan(profile, tuple(levels), rows.reshape(-1, size).T, lost, statistic, grid_critical=critical)
 
 
 def learned_grid(
