@@ -17,6 +17,7 @@ from torch import Tensor
 from nuppl.errors import InputError
 from nuppl.frequentist.approximate import Approximate
 from nuppl.frequentist.critical import Critical
+from nuppl.frequentist.direct import Direct
 from nuppl.frequentist.grid import Grid
 from nuppl.frequentist.learned import LEAST, LearnedCritical, learn_critical
 from nuppl.frequentist.profile import Profile
@@ -140,7 +141,7 @@ def learned_grid(
     """From toys with shape (n,) at points of the grid, numbers with shape (n,); arguments as of `learned_scan`."""
     store, theta = store or Checkpoints(None), evenly(profile.grid)
     approximate = None
-    if ratio and profile.linear is not None:
+    if ratio and not isinstance(profile.linear, Direct):
         kept = store.once("approximate", lambda: vars(Approximate.of(profile, seed, progress)))
         approximate = Approximate(**kept)
     u = statistic if approximate is None else approximate.forward(statistic, cells)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nuppl.frequentist.direct import linear_at, response_at
 from nuppl.frequentist.grid import Grid
 from nuppl.frequentist.linear import Linear
 from nuppl.language.density import Natural
@@ -48,7 +49,7 @@ class Profile:
         statistic: t with shape (G,); inf where a point failed.
         status: numbers of `STATUS` with shape (G,).
         linear: the program with linear nuisances around the best point.
-        response: there, for fits of many coordinates.
+        response: there, for fits of many coordinates; None where data have no mean.
     """
 
     grid: Grid
@@ -58,7 +59,7 @@ class Profile:
     statistic: Tensor
     status: Tensor
     linear: Linear
-    response: Response
+    response: Response | None
 
     @property
     def likelihoods(self) -> Likelihoods:
@@ -92,8 +93,8 @@ def profile(program: Program, grid: Grid, *, starts: int = 4, seed: int = 0, pro
     found = lowest_minima(program, natural, objective, MINIMIZERS["newton"], starts, 512, seed, progress)
     best = fit_lanes(likelihoods, torch.stack([minimum.point for minimum in found[:1]]))
     columns = torch.tensor(natural.layout.columns(grid.names))
-    linear = Linear.at(likelihoods, best.point[0], columns)
-    response = Response.at(objective, best.point[0])
+    linear = linear_at(likelihoods, best.point[0], columns)
+    response = response_at(likelihoods, best.point[0])
     points = _coordinates(natural, grid, columns, best.point[0])
     minima = _minima(linear, response, columns, points, grid, progress)
     lowest = minima.rows(minima.value.argmin()[None])
@@ -113,7 +114,7 @@ def _coordinates(natural: Natural, grid: Grid, columns: Tensor, reference: Tenso
 
 
 def _minima(
-    linear: Linear, response: Response, columns: Tensor, points: Tensor, grid: Grid, progress: Progress
+    linear: Linear, response: Response | None, columns: Tensor, points: Tensor, grid: Grid, progress: Progress
 ) -> Minima:
     likelihoods = linear.likelihoods
     held = torch.zeros(likelihoods.dim, dtype=torch.bool)
