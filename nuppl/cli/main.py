@@ -24,6 +24,7 @@ __all__ = ["cli", "main"]
 COMMANDS = {
     "calibrate": "Test the posteriors of a run on data that its program simulates.",
     "check": "Prove that a model file keeps the contract.",
+    "compare": "Lay posteriors and scans of one model side by side.",
     "evidence": "Compare two runs of one data set: Bayes factor, and what it owes to the priors.",
     "export": "Write the posterior for GetDist, or its summary as CSV.",
     "fit": "Maximise the likelihood: best fit, errors, goodness of fit.",

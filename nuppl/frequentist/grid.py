@@ -113,6 +113,36 @@ class Grid:
         """All of them with shape (G, K)."""
         return torch.stack([x.reshape(-1) for x in torch.meshgrid(*(a.values for a in self.axes), indexing="ij")], 1)
 
+    @property
+    def coordinates(self) -> Tensor:
+        """Their coordinates with shape (G, K): logarithms where an axis is spaced in the logarithm."""
+        return self.to_coordinates(self.points)
+
+    def to_coordinates(self, values: Tensor) -> Tensor:
+        """Coordinates of values, both with shape (n, K)."""
+        log = torch.tensor([axis.log for axis in self.axes])
+        return torch.where(log, torch.where(log, values, 1.0).log(), values)
+
+    @property
+    def log_volumes(self) -> Tensor:
+        """Logarithms of the weights of the trapezoidal rule in these coordinates, with shape (G,)."""
+        parts = []
+        for axis in self.axes:
+            x = axis.values.log() if axis.log else axis.values
+            width = torch.zeros_like(x)
+            width[1:] += 0.5 * x.diff()
+            width[:-1] += 0.5 * x.diff()
+            parts.append(width.log())
+        return torch.stack([x.reshape(-1) for x in torch.meshgrid(*parts, indexing="ij")]).sum(0)
+
+    def nearest(self, values: Tensor) -> Tensor:
+        """Numbers with shape (n,) of the points next to values with shape (n, K)."""
+        found = torch.zeros(len(values), dtype=torch.long)
+        for axis, x in zip(self.axes, values.T, strict=True):
+            inner = torch.searchsorted(axis.edges[1:-1].contiguous(), x.contiguous())
+            found = found * len(axis.values) + inner
+        return found
+
     def neighbours(self) -> Iterator[Tensor]:
         """For each direction, the number of the next point with shape (G,); at an edge, its own."""
         numbers = torch.arange(self.size).reshape(self.shape)

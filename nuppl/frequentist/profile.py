@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nuppl.frequentist.direct import linear_at, response_around
 from nuppl.frequentist.grid import Grid
 from nuppl.frequentist.linear import Linear
 from nuppl.language.density import Natural
@@ -49,7 +50,7 @@ class Profile:
         statistic: t with shape (G,); inf where a point failed.
         status: numbers of `STATUS` with shape (G,).
         linear: the program with linear nuisances around the best point.
-        response: there, for fits of many coordinates.
+        response: there, for fits of many coordinates; None where data have no mean.
     """
 
     grid: Grid
@@ -59,7 +60,7 @@ class Profile:
     statistic: Tensor
     status: Tensor
     linear: Linear
-    response: Response
+    response: Response | None
 
     @property
     def likelihoods(self) -> Likelihoods:
@@ -93,10 +94,10 @@ def profile(program: Program, grid: Grid, *, starts: int = 4, seed: int = 0, pro
     found = lowest_minima(program, natural, objective, MINIMIZERS["newton"], starts, 512, seed, progress)
     columns = torch.tensor(natural.layout.columns(grid.names))
     references = [minimum.point for minimum in found]
-    linears = [Linear.at(likelihoods, reference, columns) for reference in references]
+    linears = [linear_at(likelihoods, reference, columns) for reference in references]
     start = _starts(linears, [_coordinates(natural, grid, columns, reference) for reference in references])
     some = torch.linspace(0, grid.size - 1, _LOOKS).round().long()
-    response = Response.around(objective, torch.cat([references[0][None], start[some]]))
+    response = response_around(likelihoods, torch.cat([references[0][None], start[some]]))
     best = fit_lanes(likelihoods, references[0][None], response=response)
     linear = linears[0]
     minima = _minima(linear, response, columns, start, grid, progress)
@@ -117,10 +118,9 @@ def _coordinates(natural: Natural, grid: Grid, columns: Tensor, reference: Tenso
 
 
 def _minima(
-    linear: Linear, response: Response, columns: Tensor, start: Tensor, grid: Grid, progress: Progress
+    linear: Linear, response: Response | None, columns: Tensor, start: Tensor, grid: Grid, progress: Progress
 ) -> Minima:
     likelihoods = linear.likelihoods
-    objective = natural_objective(likelihoods.natural)
     held = torch.zeros(likelihoods.dim, dtype=torch.bool)
     held[columns] = True
     minima, done = _nothing(likelihoods, start), 0
@@ -128,10 +128,9 @@ def _minima(
         for some, near in zip(points.split(_TILE), around.split(_TILE), strict=True):
             there = _lowest(likelihoods, [start[some], *_between(minima.point, columns, start[some], near)])
             looks = torch.linspace(0, len(some) - 1, _LOOKS).round().long()[[1, 0, 2]]
-            response = Response.around(objective, there[looks])
-            minima = minima.with_rows(
-                some, fit_lanes(likelihoods, there, held=held, response=response, neighbours=True)
-            )
+            near = response_around(likelihoods, there[looks]) if response else None
+            fitted = fit_lanes(likelihoods, there, held=held, response=near, neighbours=True)
+            minima = minima.with_rows(some, fitted)
             done += len(some)
             progress(done, grid.size, "points of the scan")
     for _ in range(_ROUNDS):

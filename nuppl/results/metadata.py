@@ -28,13 +28,28 @@ from nuppl.language.table import Site
 
 __all__ = ["data_sha256", "describe_file", "describe_site", "metadata", "sha256", "source_file", "versions"]
 
-TEXTS = ("created_at", "engine", "model", "model_file", "model_sha256", "docstring", "file_docstring")
+TEXTS = (
+    "created_at",
+    "engine",
+    "model",
+    "model_file",
+    "model_sha256",
+    "docstring",
+    "file_docstring",
+    "data_sha256",
+    "blind",
+)
 
 
 def describe_file(
-    program: Program, engine: str, seed: int, attrs: Mapping[str, Any] | None = None, notes: tuple[str, ...] = ()
+    program: Program,
+    engine: str,
+    seed: int,
+    attrs: Mapping[str, Any] | None = None,
+    notes: tuple[str, ...] = (),
+    blind: str = "",
 ) -> dict[str, str | int]:
-    """The attributes of a result file, ready to be written."""
+    """The attributes of a result file, ready to be written; `blind` names the data in place of the real ones."""
     model, file = program.model, source_file(program)
     of_file = inspect.getdoc(inspect.getmodule(model.function)) or ""
     stored: dict[str, Any] = {
@@ -59,6 +74,8 @@ def describe_file(
         "model_sha256": sha256(file) if file else "",
         "docstring": model.doc or of_file,
         "file_docstring": of_file if file else "",
+        "data_sha256": data_sha256(program),
+        "blind": blind,
         **{name: json.dumps(value, default=str) for name, value in stored.items()},
     }
 
@@ -138,7 +155,7 @@ def _is_attr(name: str, value: Any) -> bool:
 NUMBERS = ("effective_draws", "log_evidence", "log_evidence_error", "efficiency", "pareto_k", "seconds")
 """What an engine says of a run in numbers that are printed."""
 
-LATER = {"sources": "[]", "file_docstring": ""}
+LATER = {"sources": "[]", "file_docstring": "", "data_sha256": "", "blind": ""}
 """Attributes that older files lack, as they would say nothing."""
 
 KINDS: dict[str, Callable[[Any], bool]] = {
