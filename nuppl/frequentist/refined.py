@@ -18,7 +18,7 @@ from nuppl.frequentist.profile import Profile
 from nuppl.language.precision import double_precision
 from nuppl.optimize.batch_newton import Minima
 
-__all__ = ["refined"]
+__all__ = ["finer", "refined"]
 
 _POINTS = {1: 512, 2: 96}
 """Along each axis, of so many parameters; of more the grid stays as it is."""
@@ -30,7 +30,7 @@ def refined(profile: Profile) -> Profile:
     if isinstance(profile.linear, Direct):
         return profile
     wanted = _POINTS.get(len(profile.grid.axes), 0)
-    grid = Grid(tuple(_finer(axis, -(-wanted // len(axis.values))) for axis in profile.grid.axes))
+    grid = Grid(tuple(finer(axis, -(-wanted // len(axis.values))) for axis in profile.grid.axes))
     natural, columns = profile.likelihoods.natural, profile.columns
     values = grid.points
     linear = torch.where(natural.log[columns], values.clamp(min=1e-300).log(), values)
@@ -40,7 +40,7 @@ def refined(profile: Profile) -> Profile:
     return replace(profile, grid=grid, minima=Minima(point, nothing, nothing, never[:, 0], never, nothing.long()))
 
 
-def _finer(axis: Axis, parts: int) -> Axis:
+def finer(axis: Axis, parts: int) -> Axis:
     """With every step cut into parts."""
     if parts <= 1:
         return axis

@@ -84,7 +84,7 @@ class Thrower:
     @double_precision()
     def tile(self, points: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """t of one tile of toys at some points, numbers with shape (P,), and which fits failed, each (P, TILE)."""
-        thrown = [self._at(int(point), number) for point in points]
+        thrown = [self.at(int(point), number) for point in points]
         drawn = Toys(*(_together(parts) for parts in zip(*thrown, strict=True)))
         statistic, failed = self.fitted(drawn, points.repeat_interleave(TILE))
         return statistic.reshape(-1, TILE), failed.reshape(-1, TILE)
@@ -131,7 +131,7 @@ class Thrower:
         """One tile of toys at coordinates with shape (D,)."""
         return self._drawn(self.profile.likelihoods.natural, truth, number)
 
-    def _at(self, point: int, number: int) -> Toys:
+    def at(self, point: int, number: int) -> Toys:
         """One tile of toys at a point of the grid."""
         program = self.profile.likelihoods.natural.program
         values = self.nuisances.values(self.profile, point, number, self.seed)

@@ -67,18 +67,17 @@ class Response:
         moved = points[:1] + _MOVED * _random_signs(objective.stiffness)
         others = torch.cat([points[1:], moved]).clamp(objective.lower, objective.upper)
         scale = variance.clamp(min=1e-12).rsqrt()[:, None]
-        prior = objective.stiffness.clamp(min=1.0 / _WIDE)
+        prior = 1.0 / objective.stiffness.clamp(min=1.0 / _WIDE)
         wrong = torch.zeros(objective.dim)
         for point in others:
             there, _, slopes = objective.jacobian(point)
-            seen = scale * slopes
-            width = torch.linalg.inv(seen.T @ seen + prior.diag()).diagonal().clamp(min=0.0).sqrt()
+            width = _widths(scale * slopes, prior)
             error = scale * (slopes - _ratio(there, mean)[:, None] * jacobian)
             wrong = torch.maximum(wrong, error.norm(dim=0) * width)
         worst = wrong.nan_to_num(torch.inf).topk(min(_MOST, objective.dim))
         own = worst.indices[worst.values > _OWN].sort().values
         shared = jacobian.index_fill(1, own, 0.0)
-        return cls(mean, shared, 1.0 / objective.stiffness.clamp(min=1.0 / _WIDE), own)
+        return cls(mean, shared, prior, own)
 
     @property
     def whole(self) -> Response:
@@ -144,6 +143,14 @@ def _random_signs(stiffness: Tensor) -> Tensor:
     """1 or -1 for each pull, 0 for parameters."""
     signs = torch.randint(2, stiffness.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return torch.where(stiffness > 0, signs, 0).double()
+
+
+def _widths(seen: Tensor, prior: Tensor) -> Tensor:
+    """Standard deviations with shape (D,), for a Jacobian in standard deviations of the data with shape (M, D)."""
+    factor = _factor((seen * prior) @ seen.T)
+    known = torch.linalg.solve_triangular(factor, seen * prior, upper=False).square().sum(0)
+    widths: Tensor = (prior - known).clamp(min=0.0).sqrt()
+    return widths
 
 
 def _ratio(mean: Tensor, reference: Tensor) -> Tensor:
