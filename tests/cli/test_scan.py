@@ -136,9 +136,3 @@ def test_a_statistic_of_a_user_and_another_file_under_its_name(run, tmp_path):
     assert run("scan", GAUSSIAN, *SMALL, *chosen, "--resume")[1] == out
     (tmp_path / "mine.py").write_text("def distance(seen):\n    return (seen.estimate - seen.tested).abs().sum(1)\n")
     assert run("scan", GAUSSIAN, *SMALL, *chosen, "--resume")[0] == 3
-
-
-def test_processes_share_the_toys_of_a_statistic(run, tmp_path):
-    arguments = (GAUSSIAN, *SMALL, "--statistic", "focused,center=1,width=0.5", "--json")
-    one, two = (run("scan", *arguments, "--out", f"by{n}", "--workers", n) for n in (1, 2))
-    assert one[0] == two[0] == 0 and one[1] == two[1], one[2] + two[2]
