@@ -34,6 +34,13 @@ LEVELS = (0.6827, 0.90, 0.95)
 PRICE = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 """Distances of the truth from the focus, in deviations of the measurement."""
 
+NOTE = (
+    "The paper reports medians 13 to 21 % (Higgs) and 22 to 35 % (WIMP) shorter, for simulations of its own. The models",
+    "here are stand-ins whose numbers are invented, and the widths of their foci were chosen with these ranges in view.",
+    "Near a bound at zero a narrow focus tends to the one-sided limit: for a Gaussian 1.64 in place of 1.96 deviations",
+    "at 95 %, 16 % shorter, and 1.28 in place of 1.64 at 90 %, 22 % shorter.",
+)
+
 
 class Case(NamedTuple):
     """A model with its focus."""
@@ -153,6 +160,7 @@ def main() -> None:
     toys = {case: toy_study(case) for case in CASES}
     for case, study in toys.items():
         lines.append(f"| `{case.file}`, toys | {case.center:g} ± {case.width:g} | {_percent(study.shorter[0])} |")
+    lines += ["", *NOTE]
     lines += ["", "The price away from the focus: median intervals longer by a factor of", ""]
     lines += [f"| what | truth | {said} |", "|---|---|" + "---:|" * len(LEVELS)]
     for width, study in studies.items():
