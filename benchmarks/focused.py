@@ -35,8 +35,8 @@ PRICE = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 """Distances of the truth from the focus, in deviations of the measurement."""
 
 NOTE = (
-    "The paper reports medians 13 to 21 % (Higgs) and 22 to 35 % (WIMP) shorter, for simulations of its own. The models",
-    "here are stand-ins whose numbers are invented, and the widths of their foci were chosen with these ranges in view.",
+    "The paper reports medians 13 to 21 % (Higgs) and 22 to 35 % (WIMP) shorter, for its own simulations. The models",
+    "here are stand-ins with invented numbers, and the widths of their foci were chosen with these ranges in view.",
     "Near a bound at zero a narrow focus tends to the one-sided limit: for a Gaussian 1.64 in place of 1.96 deviations",
     "at 95 %, 16 % shorter, and 1.28 in place of 1.64 at 90 %, 22 % shorter.",
 )
