@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["scan", "show_scan"]
 
 NOT_TRUSTED = 4
+LEAST_LEARNED = 2_000
+"""Toys in all from which critical values are learned."""
 MOST_LOST = 0.01
 """Share of failed fits, of points or of toys, above which a scan is not to be trusted."""
 
@@ -41,6 +43,13 @@ MOST_LOST = 0.01
 @click.option(
     "--toys", default=0, show_default=True, type=Count(0, 10**9), help="Pseudo-experiments per point, at most."
 )
+@click.option(
+    "--critical",
+    type=click.Choice(["toys", "learned"]),
+    default="toys",
+    show_default=True,
+    help="Critical values from the toys of each point alone, or learned from the toys of all.",
+)
 @click.option("--starts", default=4, show_default=True, type=click.IntRange(min=0), help="Starts of the best fit.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted scan stopped.")
 @more_options
@@ -50,9 +59,9 @@ MOST_LOST = 0.01
 def scan(model: str, as_json: bool, resume: bool, **asked: Any) -> int:
     """Profile the likelihood of FILE[:MODEL] over a grid; writes runs/FILE-scan/ with result and report.
 
-    With --toys regions have the critical values that pseudo-experiments give (Feldman and Cousins); an interrupted scan
-    goes on with --resume. Without toys they have asymptotic ones; the statistics focused, posterior, waldo and those of
-    users have none.
+    With --toys regions have the critical values that pseudo-experiments give (Feldman and Cousins), each point by
+    itself or, with --critical learned, all points together from far fewer; an interrupted scan goes on with --resume.
+    Without toys they have asymptotic ones; the statistics focused, posterior, waldo and those of users have none.
     """
     from nuppl.results.run import finished
 
@@ -104,6 +113,7 @@ def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, Statistic,
         ) from None
     grid = Grid.over(program, asked["over"].split(","), counts)
     chosen, statistic = chosen_statistic(program, grid, asked)
+    check_learned(asked, grid)
     return (
         grid,
         chosen,
@@ -116,12 +126,26 @@ def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, Statistic,
             "grid": asked["grid"],
             "levels": list(check_levels(levels)),
             "toys": asked["toys"],
+            "critical": asked["critical"],
             "starts": asked["starts"],
             "seed": asked["seed"],
             **statistic,
             **settings(asked),
         },
     )
+
+
+def check_learned(asked: dict[str, Any], grid: Grid) -> None:
+    """Raise InputError for learned critical values of too few toys, or of toys of other scans."""
+    if asked["critical"] != "learned":
+        return
+    if asked.get("merge"):
+        raise InputError("--critical learned: expected toys of this scan, got --merge; leave out one of the two")
+    if asked["toys"] * grid.size < LEAST_LEARNED:
+        raise InputError(
+            f"--critical learned: expected --toys of at least {-(-LEAST_LEARNED // grid.size)} per point, "
+            f"{LEAST_LEARNED} in all, got {asked['toys']}"
+        )
 
 
 def _begun(place: Path, file: Path, determines: dict[str, Any], overwrite: bool, resume: bool) -> RunFolder:
@@ -143,6 +167,7 @@ def _carried_out(
 ) -> dict[str, xr.Dataset]:
     from nuppl.cli.progress import reporting
     from nuppl.cli.running import left_in_order
+    from nuppl.frequentist.learned_scan import learned_scan
     from nuppl.frequentist.profile import profile
     from nuppl.frequentist.scan import scan as thrown
     from nuppl.frequentist.workers import Workers
@@ -155,18 +180,14 @@ def _carried_out(
             store = Checkpoints(folder.checkpoints)
             profiled = profile(program, grid, starts=settings["starts"], seed=settings["seed"], progress=progress)
             earlier, seeds = earlier_toys([Path(each) for each in settings["merge"] or ()], profiled, settings)
-            found = thrown(
-                profiled,
-                settings["levels"],
-                settings["toys"],
-                statistic=chosen,
-                seed=settings["seed"],
-                store=store,
-                earlier=earlier,
-                spread=several.spread,
-                progress=progress,
-            )
+            common = {"statistic": chosen, "seed": settings["seed"], "store": store, "progress": progress}
+            if settings["critical"] == "learned":
+                found: Scan = learned_scan(profiled, settings["levels"], settings["toys"] * grid.size, **common)
+            else:
+                more = {"earlier": earlier, "spread": several.spread}
+                found = thrown(profiled, settings["levels"], settings["toys"], **common, **more)
             groups = _groups(program, found, settings["seed"], blind, seeds, settings["toys"] > 0)
+            groups["scan"].attrs["critical"] = settings["critical"]
             groups["scan"] = with_exclusion(groups["scan"], found, settings["seed"], store, progress)
             groups["scan"] = extended(groups["scan"], profiled, settings, several, store, progress)
         folder.save(groups, SCAN)

@@ -83,6 +83,26 @@ class Grid:
         """Points along each axis."""
         return tuple(len(axis.values) for axis in self.axes)
 
+    def levels(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """From coarse to fine: points that are new at a level with shape (n,), and two known ones around each, (n, 2).
+
+        At the coarsest level nothing is known, and these have shape (n, 0).
+        """
+        index = torch.cartesian_prod(*(torch.arange(count) for count in self.shape)).reshape(self.size, -1)
+        weights = torch.tensor([math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))])
+        most = torch.tensor(self.shape) - 1
+        strides = [2**level for level in range(max(1, int(most.max()).bit_length() - 2))][::-1]
+        known = torch.zeros(self.size, dtype=torch.bool)
+        for stride in strides:
+            new = (index % stride == 0).all(1) & ~known
+            coarse = 2 * stride
+            low = index[new] // coarse * coarse
+            high = torch.minimum(low + torch.where(index[new] > low, coarse, 0), most // coarse * coarse)
+            around = torch.stack([(low * weights).sum(1), (high * weights).sum(1)], 1)
+            compact = _interleaved(index[new]).argsort()
+            yield new.nonzero()[compact, 0], (around[:, :0] if stride == strides[0] else around)[compact]
+            known |= new
+
     @property
     def size(self) -> int:
         """Points G."""
@@ -131,6 +151,16 @@ class Grid:
             inner = self.shape[dim] - 1
             yield torch.cat([numbers.narrow(dim, 1, inner), last], dim).reshape(-1)
             yield torch.cat([first, numbers.narrow(dim, 0, inner)], dim).reshape(-1)
+
+
+def _interleaved(index: Tensor) -> Tensor:
+    """The bits of several indices with shape (n, K), taken in turns: neighbours in this order lie in compact blocks."""
+    bits = int(index.max()).bit_length()
+    return sum(
+        ((index[:, axis] >> bit) & 1) << (bit * index.shape[1] + axis)
+        for bit in range(bits)
+        for axis in range(index.shape[1])
+    ) + torch.zeros(len(index), dtype=torch.int64)
 
 
 def _axis(program: Program, text: str, count: int) -> Axis:

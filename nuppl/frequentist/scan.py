@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
-from nuppl.frequentist.critical import critical, p_value
 from nuppl.frequentist.experiments import observed
 from nuppl.frequentist.hypothesis import Hypothesis
+from nuppl.frequentist.nuisances import Nuisances
 from nuppl.frequentist.profile import Profile
 from nuppl.frequentist.statistics import LIKELIHOOD_RATIO, Statistic
 from nuppl.frequentist.toys import TILE, Thrower
@@ -57,6 +57,7 @@ class Scan:
         statistic: of toys with shape (G, n); NaN where none was thrown.
         failed: toys whose fits failed, with shape (G,); they count with what they ended at.
         chosen: the statistic.
+        nuisances: where those of the toys lay.
     """
 
     profile: Profile
@@ -64,6 +65,7 @@ class Scan:
     statistic: Tensor
     failed: Tensor
     chosen: Statistic = LIKELIHOOD_RATIO
+    nuisances: Nuisances = field(default_factory=Nuisances)
 
     @cached_property
     def observed(self) -> Tensor:
@@ -81,12 +83,12 @@ class Scan:
         if not self.statistic.shape[1]:
             value = self.chosen.critical(self.profile, self.levels)
             return value, torch.zeros_like(value)
-        return critical(self.statistic, self.levels)
+        return self.nuisances.critical(self.statistic, self.levels, TILE)
 
     @property
     def p_value(self) -> tuple[Tensor, Tensor]:
         """Of the data at each point, and its error, each with shape (G,)."""
-        return p_value(self.statistic, self.observed)
+        return self.nuisances.p_value(self.statistic, self.observed, TILE)
 
 
 def scan(
@@ -95,6 +97,7 @@ def scan(
     toys: int = 0,
     *,
     statistic: Statistic = LIKELIHOOD_RATIO,
+    nuisances: Nuisances = Nuisances(),  # noqa: B008 (frozen)
     seed: int = 0,
     store: Checkpoints | None = None,
     earlier: Earlier | None = None,
@@ -107,6 +110,7 @@ def scan(
         levels: of confidence.
         toys: at most per point, rounded up to whole tiles; 0 for none.
         statistic: which.
+        nuisances: where those of the toys lie; toys are then at least a tile for each set of them.
         seed: the root seed.
         store: what an interrupted scan had thrown, and where this one keeps what it has.
         earlier: toys that count as well, thrown with other seeds.
@@ -121,11 +125,13 @@ def scan(
     if not toys and earlier is None and statistic.kind.asymptotic is None:
         raise statistic.needs_toys()
     rounds, size, work = -(-toys // TILE), profile.grid.size, _Work(store or Checkpoints(None), spread)
+    if toys and rounds < nuisances.sets:
+        raise InputError(f"toys: {nuisances.name!r} needs at least {nuisances.sets * TILE} per point, got {toys}")
     first = earlier or Earlier(torch.full((size, 0), math.nan), torch.zeros(size).long())
-    found = Scan(profile, tuple(levels), first.statistic.double(), first.failed, statistic)
-    thrower = Thrower.of(profile, seed, statistic) if rounds else None
+    found = Scan(profile, tuple(levels), first.statistic.double(), first.failed, statistic, nuisances)
+    thrower = Thrower.of(profile, seed, statistic, nuisances) if rounds else None
     for number in range(rounds):
-        points = torch.arange(size) if number < max(1, rounds // 4) else _undecided(found)
+        points = torch.arange(size) if number < max(nuisances.sets, rounds // 4) else _undecided(found)
         assert thrower is not None
         found = _thrown(found, thrower, points, number, rounds, work, progress)
     return found
@@ -175,7 +181,9 @@ def _thrown(
         for block, (statistic, lost) in zip(blocks, work.done(thrower.tile, jobs, told), strict=True):
             tile[block] = statistic
             failed[block] += lost.sum(1)
-    return Scan(found.profile, found.levels, torch.cat([found.statistic, tile], 1), failed, found.chosen)
+    return Scan(
+        found.profile, found.levels, torch.cat([found.statistic, tile], 1), failed, found.chosen, found.nuisances
+    )
 
 
 class _Work(NamedTuple):

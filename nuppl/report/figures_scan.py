@@ -16,6 +16,7 @@ __all__ = ["scan_picture"]
 
 SHADES = ("#5f9fd3", "#a9cbe8", "#dbe8f4")
 """Of the regions, the smallest first."""
+_ORIGINS = {"toys": "critical values from toys", "learned": "critical values learned from toys of all points"}
 FAILED = 2
 """The status of a fit that failed."""
 
@@ -32,7 +33,7 @@ def _curve(scan: xr.Dataset, name: str) -> Picture:
     drawn = figure(7.0, 4.4)
     axes = drawn.subplots()
     x, t = scan[name].values, scan["statistic"].values
-    wilks, said = "wilks" in scan, "toys" if "toys" in scan else "asymptotic"
+    wilks, said = "wilks" in scan, _origin(scan) if "toys" in scan else "asymptotic"
     axes.plot(x, t, color=BLUE, lw=1.8, label="profile" if wilks else "data")
     critical = scan["wilks" if wilks else "critical"].values
     top = 1.6 * float(np.max(critical, where=np.isfinite(critical), initial=1.0))
@@ -87,11 +88,18 @@ def _map(scan: xr.Dataset, across: str, up: str) -> Picture:
     axes.set(xscale="log" if across in logs else "linear", yscale="log" if up in logs else "linear")
     said = ", ".join(f"{100 * level:.4g}" for level in scan["level"].values)
     caption = f"Regions with {said} % confidence; + best fit, × failed fit" + (
-        ". Blue: critical values from toys; dashed: what Wilks' theorem would give." if toys else ", by Wilks' theorem."
+        f". Blue: {_ORIGINS[_origin(scan)]}; dashed: what Wilks' theorem would give."
+        if toys
+        else ", by Wilks' theorem."
     )
     if "wilks" not in scan:
         caption = f"Regions with {said} % confidence by the statistic {statistic_of(scan)}; + best fit, × failed fit."
     return picture(drawn, f"Scan of {across} and {up}", caption)
+
+
+def _origin(scan: xr.Dataset) -> str:
+    """Where critical values come from: "toys", or "learned" from toys of all points."""
+    return str(scan.attrs.get("critical", "toys"))
 
 
 def _failures(axes: Any, scan: xr.Dataset, x: Any) -> None:

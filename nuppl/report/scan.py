@@ -28,6 +28,7 @@ __all__ = ["render_scan", "scan_lines", "scan_rows"]
 def scan_rows(scan: xr.Dataset) -> list[dict[str, str]]:
     """One row per level: the critical value and, of one parameter, what is accepted, by Wilks, by toys, by CLs."""
     names = json.loads(scan.attrs["parameters"])
+    said = scan.attrs.get("critical", "toys")
     found = []
     for number, level in enumerate(scan["level"].values):
         row = {"level": f"{100 * level:.4g} %"}
@@ -35,12 +36,12 @@ def scan_rows(scan: xr.Dataset) -> list[dict[str, str]]:
             found.append(row | _of_statistic(scan, names, number))
             continue
         row["wilks"] = format_number(float(scan["wilks"][number]), 3)
-        row["toys"] = _spread(scan["critical"][number].values) if "toys" in scan else "-"
+        row[said] = _spread(scan["critical"][number].values) if "toys" in scan else "-"
         if len(names) == 1:
             x, t = scan[names[0]].values, scan["statistic"].values
             row["accepted by Wilks"] = _said(intervals(x, t, 0.0 * t + float(scan["wilks"][number])))
             if "toys" in scan:
-                row["accepted by toys"] = _said(intervals(x, t, scan["critical"][number].values))
+                row[f"accepted by {said}"] = _said(intervals(x, t, scan["critical"][number].values))
         found.append(row)
     return found
 
