@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nuppl.frequentist.grid import Grid
 from nuppl.frequentist.profile import Profile
+from nuppl.language.precision import double_precision
 from nuppl.optimize.batch_newton import Minima
 
 __all__ = ["Curves", "Experiments", "observed"]
@@ -62,12 +63,14 @@ class Experiments:
     @cached_property
     def fixed(self) -> Minima:
         """Fits of the nuisances at the tested values, n lanes."""
-        return self._counted(self._fixed(self.tested))
+        with double_precision():
+            return self._counted(self._fixed(self.tested))
 
     @cached_property
     def free(self) -> Minima:
         """Fits of everything, n lanes."""
-        return self._counted(self._free(self.fixed))
+        with double_precision():
+            return self._counted(self._free(self.fixed))
 
     def _counted(self, minima: Minima) -> Minima:
         self._lost |= ~minima.converged
@@ -76,7 +79,8 @@ class Experiments:
     @cached_property
     def curves(self) -> Curves:
         """The profiled likelihood over the grid."""
-        found = self._curves()
+        with double_precision():
+            found = self._curves()
         self._lost |= found.failed
         return found
 

@@ -33,6 +33,7 @@ from nuppl.frequentist.one_sided import one_sided_critical
 from nuppl.frequentist.profile import Profile
 from nuppl.frequentist.two_hypotheses import against_null, check_null, two_hypotheses_critical
 from nuppl.language.loading import load_function, where
+from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 
 __all__ = ["LIKELIHOOD_RATIO", "STATISTICS", "Kind", "Statistic", "statistic"]
@@ -83,6 +84,7 @@ class Statistic:
         # A user's function lives in a file; another process reads it anew.
         return statistic, (self.spec,)
 
+    @double_precision()
     def __call__(self, experiments: Experiments) -> Tensor:
         """Numbers with shape (n,); inf where a fit gave none.
 

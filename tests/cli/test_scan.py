@@ -83,6 +83,14 @@ def test_two_parameters_give_a_map(run, tmp_path):
         (("--over", "mu", "--grid", "x"), "--grid as 40 or 40x60"),
         (("--over", "mu", "--grid", "1"), "at least 2 points"),
         (("--over", "mu", "--toys", "-1"), "toys"),
+        (("--over", "mu", "--statistic", "q-tild", "--toys", "100"), "did you mean 'q-tilde'"),
+        (("--over", "mu", "--statistic", "waldo"), "throw toys, as with --toys 1000"),
+        (("--over", "mu", "--statistic", "focused", "--toys", "100"), "expected width"),
+        (
+            ("--over", "mu", "--statistic", "q-tilde", "--null", "mu=0"),
+            "--null: expected the statistic likelihood-ratio",
+        ),
+        (("--over", "mu", "--statistic", "gaussian-cls"), "null=..."),
         ((), "--over"),
     ],
 )
@@ -90,3 +98,41 @@ def test_bad_input_is_one_message(arguments, said, run, tmp_path):
     code, out, err = run("scan", GAUSSIAN, *arguments)
     assert code == 2 and said in err and not out and "Traceback" not in err
     assert not any(tmp_path.iterdir())
+
+
+def test_upper_limits_by_cls(run, tmp_path):
+    arguments = (GAUSSIAN, "--over", "mu=0:5", "--grid", "11", "--statistic", "q-tilde", "--levels", "0.95")
+    code, out, err = run("scan", *arguments, "--json", "--out", "formulas")
+    assert code == 0, err
+    (limit,) = json.loads(out)["cls"]["limits"]
+    # x = 1 with unit width: P(x <= 1 | mu) = 0.05 P(x <= 1 | 0) at mu = 1 - Phi^-1(0.05 Phi(1)).
+    assert limit["observed"] == pytest.approx(2.7273, abs=1e-3) and limit["expected"][2] == pytest.approx(
+        1.95996, abs=1e-3
+    )
+    code, out, err = run("scan", *arguments, "--toys", "1024", "--out", "toys")
+    assert code == 0 and "statistic: q-tilde" in out and "limit by CLs" in out, err
+    scan = xr.open_dataset(tmp_path / "toys" / "scan.nc", group="scan")
+    assert scan["cls_expected"].dims == ("band", "mu") and float(scan["limit"][0]) == pytest.approx(2.73, abs=0.2)
+    assert scan.attrs["statistic"] == "q-tilde" and "wilks" not in scan
+    page = (tmp_path / "toys" / "report.html").read_text()
+    assert "<strong>CLs.</strong>" in page and "limit by CLs" in page
+    assert run("show", "toys")[1] == out
+
+
+def test_a_map_by_gaussian_cls(run, tmp_path):
+    where = ("--over", "sin2_2theta14=0:0.3,dm2_41", "--grid", "5x6", "--out", "map")
+    code, out, err = run("scan", TWO, *where, "--statistic", "gaussian-cls,null=0/1")
+    assert code == 0 and "null=0/1" in out, err
+    scan = xr.open_dataset(tmp_path / "map" / "scan.nc", group="scan")
+    assert scan["cls"].dims == ("sin2_2theta14", "dm2_41") and "limit" not in scan
+    assert "<strong>CLs.</strong>" in (tmp_path / "map" / "report.html").read_text()
+
+
+def test_a_statistic_of_a_user_and_another_file_under_its_name(run, tmp_path):
+    (tmp_path / "mine.py").write_text("def distance(seen):\n    return (seen.estimate - seen.tested).square().sum(1)\n")
+    chosen = ("--statistic", "mine.py:distance", "--out", "own")
+    code, out, err = run("scan", GAUSSIAN, *SMALL, *chosen)
+    assert code == 0 and "statistic: mine.py:distance" in out, err
+    assert run("scan", GAUSSIAN, *SMALL, *chosen, "--resume")[1] == out
+    (tmp_path / "mine.py").write_text("def distance(seen):\n    return (seen.estimate - seen.tested).abs().sum(1)\n")
+    assert run("scan", GAUSSIAN, *SMALL, *chosen, "--resume")[0] == 3
