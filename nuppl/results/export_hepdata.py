@@ -51,14 +51,7 @@ def present(target: Path) -> list[Path]:
 
 
 def _writer(documents: Sequence[Any]) -> Callable[[TextIO], None]:
-    return lambda stream: yaml.dump_all(documents, stream, _Plain, sort_keys=False, allow_unicode=True)
-
-
-class _Plain(yaml.SafeDumper):
-    """Repeats what is said twice, rather than to refer to it."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+    return lambda stream: yaml.safe_dump_all(documents, stream, sort_keys=False, allow_unicode=True)
 
 
 def _entry(name: str, text: str, columns: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,9 +127,7 @@ def _contour(scan: xr.Dataset, names: Sequence[str], number: int) -> dict[str, l
         "independent_variables": [
             _column(what, "", [row[i] for row in counted]) for i, what in enumerate(("line", "point"))
         ],
-        "dependent_variables": [
-            {**_parameter(scan, name, points[:, axis]), "qualifiers": qualifier} for axis, name in enumerate(names)
-        ],
+        "dependent_variables": [_parameter(scan, name, points[:, axis], qualifier) for axis, name in enumerate(names)],
     }
 
 
@@ -151,8 +142,8 @@ def _null(null: Mapping[str, Any]) -> dict[str, list[Column]]:
     return {"independent_variables": [_column("hypothesis", "", [1])], "dependent_variables": dependent}
 
 
-def _parameter(scan: xr.Dataset, name: str, values: Any) -> Column:
-    return _column(name, str(scan[name].attrs.get("unit", "")), values)
+def _parameter(scan: xr.Dataset, name: str, values: Any, qualifiers: Sequence[Mapping[str, Any]] = ()) -> Column:
+    return _column(name, str(scan[name].attrs.get("unit", "")), values, qualifiers=qualifiers)
 
 
 def _column(
@@ -164,7 +155,8 @@ def _column(
         for row, each in zip(rows, error, strict=True):
             if each > 0.0:  # the schema knows no errors of zero
                 row["errors"] = [{"label": "Monte Carlo", "symerror": _number(each)}]
-    return {"header": header, **({"qualifiers": list(qualifiers)} if qualifiers else {}), "values": rows}
+    # Copies: YAML would refer to what two columns share.
+    return {"header": header, **({"qualifiers": list(map(dict, qualifiers))} if qualifiers else {}), "values": rows}
 
 
 def _number(value: Any) -> int | float | str:
