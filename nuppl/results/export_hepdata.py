@@ -20,6 +20,7 @@ from typing import Any, TextIO
 import numpy as np
 import xarray as xr
 import yaml
+from numpy.typing import NDArray
 
 from nuppl.results.contours import borders
 from nuppl.results.intervals import intervals
@@ -75,7 +76,9 @@ def _tables(groups: Mapping[str, xr.Dataset]) -> Iterator[tuple[str, str, dict[s
     if len(names) == 2:
         for number, level in enumerate(scan["level"].values):
             text = f"Border of the region with {100 * level:.4g} % confidence, {how}, line by line."
-            yield f"contour_{100 * level:.4g}".replace(".", "p"), text, _contour(scan, names, number)
+            lines = list(borders(scan, number))
+            if lines:  # a region may lie between the points of the grid, or fill it
+                yield f"contour_{100 * level:.4g}".replace(".", "p"), text, _contour(scan, names, number, lines)
     null = null_of(scan)
     if null is not None:
         held = ", ".join(f"{name} = {value:g}" for name, value in null["values"].items())
@@ -118,10 +121,11 @@ def _intervals(scan: xr.Dataset, name: str) -> dict[str, list[Column]]:
     }
 
 
-def _contour(scan: xr.Dataset, names: Sequence[str], number: int) -> dict[str, list[Column]]:
-    lines = list(borders(scan, number))
+def _contour(
+    scan: xr.Dataset, names: Sequence[str], number: int, lines: Sequence[NDArray[np.float64]]
+) -> dict[str, list[Column]]:
     counted = [(i + 1, j + 1) for i, line in enumerate(lines) for j in range(len(line))]
-    points = np.concatenate([np.zeros((0, 2)), *lines])
+    points = np.concatenate(lines)
     qualifier = [{"name": "CL", "units": "%", "value": f"{100 * float(scan['level'][number]):.4g}"}]
     return {
         "independent_variables": [

@@ -184,7 +184,8 @@ PROBE = """<script>addEventListener("load", () => {
   document.title = "probe " + JSON.stringify({
     loaded: images.filter(i => i.complete && i.naturalWidth > 0).length,
     overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-    clipped: [...document.querySelectorAll(".scroll, figure, nav")].filter(e => e.scrollWidth > e.clientWidth + 1).length,
+    clipped: [...document.querySelectorAll(".scroll, figure, nav")]
+      .filter(e => e.scrollWidth > e.clientWidth + 1).length,
   });
 });</script></body>"""
 
