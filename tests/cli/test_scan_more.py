@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,10 +148,20 @@ def test_bad_input_is_one_message(arguments, said, run, tmp_path):
     assert not (tmp_path / "runs" / "bounded_gaussian-scan").exists()
 
 
-@pytest.fixture
-def tables(run, tmp_path):
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory):
+    place = tmp_path_factory.mktemp("scanned") / "scan"
     two = ("--over", "sin2_2theta14=0:0.3,dm2_41", "--grid", "8x9", "--levels", "0.5,0.9,0.95")
-    assert run("scan", TWO, *two, "--toys", "256", "--null", "sin2_2theta14=0", "--out", "scan")[0] == 0
+    arguments = ("scan", TWO, *two, "--toys", "256", "--null", "sin2_2theta14=0", "--out", place)
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    assert left.value.code == 0
+    return place
+
+
+@pytest.fixture
+def tables(scanned, tmp_path):
+    shutil.copytree(scanned, tmp_path / "scan")
     return scan_of(tmp_path / "scan")
 
 
