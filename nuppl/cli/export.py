@@ -1,4 +1,4 @@
-"""`nuppl export`: a posterior in the format of another program."""
+"""`nuppl export`: a posterior or a scan in the format of another program."""
 
 from __future__ import annotations
 
@@ -15,21 +15,25 @@ __all__ = ["export"]
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--format",
+    "--to",
     "name",
     required=True,
     metavar="FORMAT",
-    help="getdist (chains with names and ranges) or csv (summary). ArviZ reads posterior.nc as it is.",
+    help="getdist (chains with names and ranges), csv (summary, or the points of a scan) or hepdata (the tables of a "
+    "scan). ArviZ reads posterior.nc as it is.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="CSV file, or what GetDist files begin with.  [default: in the run]"
+    "--out",
+    type=click.Path(path_type=Path),
+    help="CSV file, folder of HEPData, or what GetDist files begin with.  [default: in the run]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier export.")
 def export(run: Path, name: str, out: Path | None, overwrite: bool) -> int:
-    """Write the posterior of RUN, a run folder or a result file, for another program.
+    """Write the posterior or the scan of RUN, a run folder or a result file, for another program.
 
     GetDist: PREFIX_1.txt and so on, PREFIX.paramnames and PREFIX.ranges; load them with
     getdist.loadMCSamples(PREFIX), which wants a folder in it (./chains). CSV: one row per number with mean, sd,
-    quantiles and convergence.
+    quantiles and convergence; of a scan one row per point. HEPData: a folder with submission.yaml and its tables.
     """
     from nuppl.results.export import export as write
     from nuppl.results.export import find

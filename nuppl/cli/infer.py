@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nuppl.cli.options import CountOrFolder, json_option, out_option, program_from, program_options, seed_option
+from nuppl.cli.options import CountOrFolder, json_option, out_option, program_options, seed_option
+from nuppl.cli.scanning import Asked, blind_options
 from nuppl.errors import InputError
 from nuppl.inference.registry import DEFAULT, ENGINES
 from nuppl.sampling.settings import OWN
@@ -90,6 +91,7 @@ AT_LEAST_ONE = click.IntRange(1, 10**9)
 )
 @click.option("--from", "source", type=click.Path(path_type=Path), help="Repeat a run: its run.json or its folder.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run stopped.")
+@blind_options
 @out_option
 @seed_option
 @json_option
@@ -160,7 +162,7 @@ def _resolved(asked: Mapping[str, Any]) -> tuple[Program, Path, str, Settings, d
     settings = Settings(**chosen)
     if asked["engine"] != DEFAULT:
         find(asked["engine"])
-    program, file = program_from(asked["model"], asked["fixed"], asked["options"])
+    program, file, blind = Asked.of(asked["model"], asked).resolved()
     engine = asked["engine"] if asked["engine"] != DEFAULT else choose(program)
     trained = {}
     if settings.guide not in GUIDES:
@@ -176,6 +178,7 @@ def _resolved(asked: Mapping[str, Any]) -> tuple[Program, Path, str, Settings, d
         "engine": engine,
         **{name: getattr(settings, name) for name in chosen},
         **trained,
+        **({"blind": asked["blind"], "at": asked["at"], "blind_data": blind} if blind else {}),
     }
     return program, file, engine, settings, determines
 

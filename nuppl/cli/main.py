@@ -26,7 +26,7 @@ COMMANDS = {
     "check": "Prove that a model file keeps the contract.",
     "compare": "Lay posteriors and scans of one model side by side.",
     "evidence": "Compare two runs of one data set: Bayes factor, and what it owes to the priors.",
-    "export": "Write the posterior for GetDist, or its summary as CSV.",
+    "export": "Write a posterior for GetDist, a scan for HEPData, or either as CSV.",
     "fit": "Maximise the likelihood: best fit, errors, goodness of fit.",
     "infer": "Draw from the posterior and write a run folder with a report.",
     "report": "Write the HTML report of a run anew.",

@@ -74,6 +74,7 @@ def _write(folder: RunFolder, program: Program, draws: Draws, seed: int) -> tupl
     groups = {**inferred(program, draws, seed), **_impacts(folder, program, draws), **_training(folder)}
     # As it was when the run began: the file may have been edited since.
     groups["/"].attrs["model_sha256"] = folder.record["model_sha256"]
+    groups["/"].attrs["blind"] = folder.record.get("blind_data", "")
     folder.save(groups)
     rows = summarize_result(groups)
     verdict = judge(groups, rows)

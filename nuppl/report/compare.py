@@ -246,7 +246,7 @@ def _tested(found: Tested) -> dict[str, str]:
     toys = "—"
     if found.p_value is not None and found.error is not None:
         toys = f"{format_number(found.p_value, 3)} ± {format_number(found.error, 1)}"
-    wilks = f"{format_number(found.wilks, 3)} ({found.parameters} parameters)"
+    wilks = f"{format_number(found.wilks, 3)} (k = {found.parameters})"
     return {
         "scan": found.scan,
         "null": _values(found),

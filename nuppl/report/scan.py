@@ -99,7 +99,7 @@ def _null(scan: xr.Dataset) -> list[str]:
     if said is None:
         return []
     held = ", ".join(f"{name} = {format_number(value)}" for name, value in said["values"].items())
-    wilks = f"p = {format_number(said['wilks_p_value'], 3)} by Wilks of {said['parameters']} parameters"
+    wilks = f"p = {format_number(said['wilks_p_value'], 3)} by Wilks with k = {said['parameters']}"
     toys = f", {format_number(said['p_value'], 3)} ± {format_number(said['p_value_error'], 1)} by {said['toys']} toys"
     return [f"{held}: t = {format_number(said['statistic'], 4)}, {wilks}{toys if 'p_value' in said else ''}"]
 

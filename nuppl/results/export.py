@@ -14,7 +14,7 @@ from typing import TextIO
 import xarray as xr
 
 from nuppl.errors import InputError, RunFolderError, unknown
-from nuppl.results import export_csv, export_getdist
+from nuppl.results import export_csv, export_getdist, export_hepdata
 from nuppl.results.files import whole
 
 __all__ = ["FORMATS", "Format", "export", "find"]
@@ -34,11 +34,29 @@ class Format:
     """What is written: the end of each file's name, and the function that fills it."""
     present: Callable[[Path], list[Path]]
     """The files in that place that an export would replace."""
+    holds: tuple[str, ...] = ("posterior",)
+    """The groups of which one is written."""
+    folder: bool = False
+    """Whether the files lie in a folder of their own."""
 
 
 FORMATS = {
     "getdist": Format("chains, names and ranges of GetDist", "", export_getdist.files, export_getdist.present),
-    "csv": Format("summary with one row per number", ".csv", export_csv.files, export_csv.present),
+    "csv": Format(
+        "summary with one row per number, or per point of a scan",
+        ".csv",
+        export_csv.files,
+        export_csv.present,
+        ("posterior", "scan"),
+    ),
+    "hepdata": Format(
+        "submission with the tables of a scan",
+        "-hepdata",
+        export_hepdata.files,
+        export_hepdata.present,
+        ("scan",),
+        True,
+    ),
 }
 
 
@@ -54,25 +72,29 @@ def find(name: str) -> Format:
 
 
 def export(groups: Groups, name: str, target: str | Path, overwrite: bool = False) -> list[Path]:
-    """Write a posterior in another format.
+    """Write a posterior or a scan in another format.
 
     Arguments:
-        groups: of a result with a posterior.
+        groups: of a result.
         name: of the format.
-        target: path of the file, for GetDist the path that all files begin with; its folder must exist.
+        target: path of the file, for GetDist the path that all files begin with; its folder must exist. For HEPData the
+            folder of the files, which is made.
         overwrite: whether files of an earlier export may be replaced.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: an unknown format, a result without posterior, or draws that the format cannot hold.
+        InputError: an unknown format, a result of another kind, or draws that the format cannot hold.
         RunFolderError: files that are in the way, or no such folder.
     """
     form, target = find(name), Path(target)
-    if "posterior" not in groups:
-        raise InputError(f"export: expected a result with a posterior, got one with {', '.join(sorted(groups))}")
-    if target.is_dir():
+    if not set(form.holds) & set(groups):
+        wanted = " or ".join(f"a {group}" for group in form.holds)
+        raise InputError(f"export to {name}: expected a result with {wanted}, got one with {', '.join(sorted(groups))}")
+    if form.folder and target.exists() and not target.is_dir():
+        raise RunFolderError(f"output {str(target)!r}: expected a folder, found a file; name another --out")
+    if target.is_dir() and not form.folder:
         raise RunFolderError(f"output {str(target)!r}: expected a file, found a folder; name a file in it")
     if not target.parent.is_dir():
         raise RunFolderError(f"output {str(target)!r}: expected a folder {str(target.parent)!r}, found none; make it")
@@ -83,9 +105,11 @@ def export(groups: Groups, name: str, target: str | Path, overwrite: bool = Fals
             "--overwrite"
         )
     written: list[Path] = []
+    if form.folder:
+        target.mkdir(exist_ok=True)
     with ExitStack() as together:  # no file takes its place before all are complete
         for end, write in form.files(groups):
-            written.append(target.with_name(target.name + end))
+            written.append(target / end if form.folder else target.with_name(target.name + end))
             with together.enter_context(whole(written[-1])).open("w", encoding="utf-8", newline="\n") as stream:
                 write(stream)
     # A chain of an earlier export would be read as if it belonged to this one.

@@ -1,5 +1,7 @@
 """The summary of a posterior as CSV (RFC 4180), one row per number: a scalar parameter, or one entry of a vector.
 
+A scan is written by `export_scan_csv`. Of a posterior:
+
     name, unit, mean, sd, median, lower, upper, r_hat, ess_bulk, ess_tail
 
 `lower` and `upper` are the 15.9 % and 84.1 % quantiles. Numbers are written so that they read back exactly.
@@ -14,6 +16,7 @@ from typing import TextIO
 
 import xarray as xr
 
+from nuppl.results.export_scan_csv import write_scan
 from nuppl.results.summary import NUMBERS, Summary, summarize_result
 
 __all__ = ["files", "present", "write_summary"]
@@ -21,6 +24,9 @@ __all__ = ["files", "present", "write_summary"]
 
 def files(groups: Mapping[str, xr.Dataset]) -> Iterator[tuple[str, Callable[[TextIO], None]]]:
     """The one file; see `Format`."""
+    if "posterior" not in groups:
+        yield "", lambda stream: write_scan(groups, stream)
+        return
     rows = summarize_result(groups)
     yield "", lambda stream: write_summary(rows, stream)
 
