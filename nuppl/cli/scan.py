@@ -50,6 +50,13 @@ MOST_LOST = 0.01
     show_default=True,
     help="Critical values from the toys of each point alone, or learned from the toys of all.",
 )
+@click.option(
+    "--nuisances",
+    type=click.Choice(["profile", "prior", "berger-boos"]),
+    default="profile",
+    show_default=True,
+    help="Where the nuisances of toys lie: as the data prefer, drawn from their priors, or the worst of a region.",
+)
 @click.option("--starts", default=4, show_default=True, type=click.IntRange(min=0), help="Starts of the best fit.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted scan stopped.")
 @more_options
@@ -127,6 +134,7 @@ def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, Statistic,
             "levels": list(check_levels(levels)),
             "toys": asked["toys"],
             "critical": asked["critical"],
+            "nuisances": asked["nuisances"],
             "starts": asked["starts"],
             "seed": asked["seed"],
             **statistic,
@@ -137,6 +145,10 @@ def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, Statistic,
 
 def check_learned(asked: dict[str, Any], grid: Grid) -> None:
     """Raise InputError for learned critical values of too few toys, or of toys of other scans."""
+    if asked["nuisances"] == "berger-boos" and (asked["critical"] == "learned" or asked.get("merge")):
+        raise InputError(
+            "--nuisances berger-boos: expected toys of this scan at each point, got --critical learned or --merge"
+        )
     if asked["critical"] != "learned":
         return
     if asked.get("merge"):
@@ -168,6 +180,7 @@ def _carried_out(
     from nuppl.cli.progress import reporting
     from nuppl.cli.running import left_in_order
     from nuppl.frequentist.learned_scan import learned_scan
+    from nuppl.frequentist.nuisances import Nuisances
     from nuppl.frequentist.profile import profile
     from nuppl.frequentist.scan import scan as thrown
     from nuppl.frequentist.workers import Workers
@@ -180,14 +193,21 @@ def _carried_out(
             store = Checkpoints(folder.checkpoints)
             profiled = profile(program, grid, starts=settings["starts"], seed=settings["seed"], progress=progress)
             earlier, seeds = earlier_toys([Path(each) for each in settings["merge"] or ()], profiled, settings)
-            common = {"statistic": chosen, "seed": settings["seed"], "store": store, "progress": progress}
+            nuisances = Nuisances(settings["nuisances"])
+            common = {
+                "statistic": chosen,
+                "nuisances": nuisances,
+                "seed": settings["seed"],
+                "store": store,
+                "progress": progress,
+            }
             if settings["critical"] == "learned":
                 found: Scan = learned_scan(profiled, settings["levels"], settings["toys"] * grid.size, **common)
             else:
                 more = {"earlier": earlier, "spread": several.spread}
                 found = thrown(profiled, settings["levels"], settings["toys"], **common, **more)
             groups = _groups(program, found, settings["seed"], blind, seeds, settings["toys"] > 0)
-            groups["scan"].attrs["critical"] = settings["critical"]
+            groups["scan"].attrs |= {"critical": settings["critical"], "nuisances": settings["nuisances"]}
             groups["scan"] = with_exclusion(groups["scan"], found, settings["seed"], store, progress)
             groups["scan"] = extended(groups["scan"], profiled, settings, several, store, progress)
         folder.save(groups, SCAN)

@@ -20,16 +20,18 @@ from nuppl.frequentist.critical import Critical
 from nuppl.frequentist.direct import Direct
 from nuppl.frequentist.grid import Grid
 from nuppl.frequentist.learned import LEAST, LearnedCritical, learn_critical
+from nuppl.frequentist.nuisances import Nuisances
 from nuppl.frequentist.profile import Profile
 from nuppl.frequentist.scan import Scan
 from nuppl.frequentist.statistics import LIKELIHOOD_RATIO, Statistic
+from nuppl.frequentist.throwing import throw
 from nuppl.frequentist.toys import Thrower
 from nuppl.language.precision import double_precision
-from nuppl.language.simulation import tile_seed, toys
+from nuppl.language.simulation import tile_seed
 from nuppl.results.checkpoints import Checkpoints
 from nuppl.typing import Progress, silent
 
-__all__ = ["LearnedScan", "evenly", "learned_grid", "learned_scan", "spread"]
+__all__ = ["LANES", "LearnedScan", "evenly", "learned_grid", "learned_scan", "spread"]
 
 LANES = 2048
 """Toys of a tile."""
@@ -99,6 +101,7 @@ def learned_scan(
     *,
     seed: int = 0,
     statistic: Statistic = LIKELIHOOD_RATIO,
+    nuisances: Nuisances = Nuisances(),  # noqa: B008 (frozen)
     store: Checkpoints | None = None,
     progress: Progress = silent,
 ) -> LearnedScan:
@@ -109,23 +112,28 @@ def learned_scan(
         toys: in all, rounded up to whole tiles.
         seed: the root seed.
         statistic: which.
+        nuisances: where those of the toys lie; "profile" or "prior".
         store: what an interrupted scan had thrown and learned, and where this one keeps what it has.
         progress: told of each finished tile and epoch.
 
     Raises:
-        InputError: too few toys.
+        InputError: too few toys, or several sets of nuisances at each point.
     """
+    if nuisances.sets > 1:
+        raise InputError(f"learned critical values: expected nuisances 'profile' or 'prior', got {nuisances.name!r}")
     if toys < LEAST:
         raise InputError(f"learned critical values: expected at least {LEAST} toys in all, got {toys}: ask for more")
     store = store or Checkpoints(None)
-    cells, found, failed = spread(Thrower.of(profile, seed, statistic), toys, seed, store, progress)
+    cells, found, failed = spread(Thrower.of(profile, seed, statistic, nuisances), toys, seed, store, progress)
     ratio = statistic.name == LIKELIHOOD_RATIO.name
     critical = learned_grid(profile, cells, found, seed=seed, ratio=ratio, store=store, progress=progress)
     size = profile.grid.size
     rows = torch.full((size * -(-len(cells) // size),), math.nan, dtype=torch.float64)
     rows[: len(cells)] = found
     lost = torch.zeros(size).long().index_add(0, cells, failed.long())
-    return LearnedScan(profile, tuple(levels), rows.reshape(-1, size).T, lost, statistic, grid_critical=critical)
+    return LearnedScan(
+        profile, tuple(levels), rows.reshape(-1, size).T, lost, statistic, nuisances, grid_critical=critical
+    )
 
 
 def learned_grid(
@@ -174,6 +182,9 @@ def spread(
 
 
 def _tile(thrower: Thrower, cells: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    natural = thrower.profile.likelihoods.natural
+    natural, nuisances = thrower.profile.likelihoods.natural, thrower.nuisances
     truth = natural.values(thrower.profile.minima.point[cells])
-    return thrower.fitted(toys(natural.program, len(cells), seed=seed, at=truth), cells)
+    if nuisances.predictive:
+        truth = {name: truth[name] for name in thrower.profile.grid.names}
+    drawn = throw(natural.program, len(cells), seed=seed, at=truth, predictive=nuisances.predictive)
+    return thrower.fitted(drawn, cells)

@@ -51,11 +51,11 @@ class Cumulative(Estimator):
         with torch.no_grad():
             for weight in self.network.leave.parameters():
                 weight.zero_()
-        self.register_buffer("low", torch.zeros(theta_space.width))
-        self.register_buffer("range", torch.ones(theta_space.width))
+        self.register_buffer("low", torch.zeros(theta_space.width, dtype=torch.float32))
+        self.register_buffer("range", torch.ones(theta_space.width, dtype=torch.float32))
         self.register_buffer("edges", torch.linspace(0.0, 1.0, _BINS + 1, dtype=torch.float64))
-        self.register_buffer("log_mass", torch.zeros(_BINS))
-        self.register_buffer("basis", torch.zeros(_BINS, _POLYNOMIALS + 2))
+        self.register_buffer("log_mass", torch.zeros(_BINS, dtype=torch.float32))
+        self.register_buffer("basis", torch.zeros(_BINS, _POLYNOMIALS + 2, dtype=torch.float32))
 
     def fit_spaces(self, theta: Tensor, x: Tensor) -> None:
         """Learn scales and bins from parameters with shape (n, D) and statistics with shape (n, 1)."""

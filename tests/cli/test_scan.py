@@ -67,6 +67,30 @@ def test_an_interrupted_scan_goes_on_to_the_same_result(run, tmp_path, monkeypat
     assert first.identical(second)
 
 
+def test_critical_values_are_learned_from_few_toys(run, tmp_path):
+    arguments = (GAUSSIAN, "--over", "mu=0:4", "--grid", "21", "--toys", "100", "--critical", "learned")
+    code, out, err = run("scan", *arguments, "--out", "few")
+    assert code == 0 and "accepted by learned" in out and "4096 toys" in out, (out, err)
+    scan = xr.open_dataset(tmp_path / "few" / "scan.nc", group="scan")
+    assert scan.attrs["critical"] == "learned" and int(scan["toys"].sum()) == 4096
+    value, error = scan["critical"].sel(level=0.9), scan["critical_error"].sel(level=0.9)
+    assert bool((error > 0).all()) and float(value[0]) < 2.2
+    assert abs(float(value[-1]) - 2.71) < 4 * float(error[-1]) < 2.0
+    assert "learned" in (tmp_path / "few" / "report.html").read_text()
+    assert run("scan", *arguments, "--out", "few", "--resume")[1] == out
+
+
+def test_nuisances_of_toys_are_chosen(run):
+    model = ROOT / "models" / "counting.py"
+    arguments = ("scan", model, "--over", "signal=0:12", "--grid", "3", "--toys", "1280", "--json", "--levels", "0.9")
+    found = {}
+    for name in ("profile", "prior", "berger-boos"):
+        code, out, err = run(*arguments, "--nuisances", name, "--out", name)
+        assert code == 0, err
+        found[name] = json.loads(out)["levels"]
+    assert found["profile"] != found["prior"] != found["berger-boos"]
+
+
 def test_two_parameters_give_a_map(run, tmp_path):
     code, out, err = run("scan", TWO, "--over", "sin2_2theta14=0:0.3,dm2_41", "--grid", "5x6", "--out", "map")
     assert code == 0 and "30 points, 0 failed" in out and "toys" not in out.splitlines()[-1], err
@@ -91,6 +115,9 @@ def test_two_parameters_give_a_map(run, tmp_path):
             "--null: expected the statistic likelihood-ratio",
         ),
         (("--over", "mu", "--statistic", "gaussian-cls"), "null=..."),
+        (("--over", "mu", "--toys", "10", "--critical", "learned"), "at least 40 per point"),
+        (("--over", "mu", "--toys", "900", "--critical", "learned", "--nuisances", "berger-boos"), "berger-boos"),
+        (("--over", "mu", "--nuisances", "best"), "berger-boos"),
         ((), "--over"),
     ],
 )
