@@ -30,8 +30,9 @@ __all__ = ["scan", "show_scan"]
 NOT_TRUSTED = 4
 LEAST_LEARNED = 2_000
 """Toys in all from which critical values are learned."""
-MOST_LOST = 0.01
-"""Share of failed fits, of points or of toys, above which a scan is not to be trusted."""
+MOST_LOST, MOST_MOVED = 0.01, 0.02
+"""Share of failed fits, of points or of toys, above which a scan is not to be trusted; and by how much full fits may
+move the share of toys above a critical value of linear ones, beyond three errors."""
 
 
 @click.command()
@@ -57,6 +58,14 @@ MOST_LOST = 0.01
     show_default=True,
     help="Where the nuisances of toys lie: as the data prefer, drawn from their priors, or the worst of a region.",
 )
+@click.option(
+    "--fits",
+    type=click.Choice(["full", "linear"]),
+    default="full",
+    show_default=True,
+    help="How toys are fitted: in full, or by matrix products with linear nuisances, a sample in full as well.",
+)
+@click.option("--check", default=200, show_default=True, type=click.IntRange(1), help="Size of that sample.")
 @click.option("--starts", default=4, show_default=True, type=click.IntRange(min=0), help="Starts of the best fit.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted scan stopped.")
 @more_options
@@ -100,7 +109,8 @@ def show_scan(found: xr.Dataset, as_json: bool) -> int:
     else:
         click.echo("\n".join(scan_lines(found)))
     if not _trusted(found):
-        click.echo(f"warning: more than {100 * MOST_LOST:g} % of the fits failed: do not trust this scan", err=True)
+        why = "full fits of toys say other than linear ones" if _moved(found) else "more than 1 % of the fits failed"
+        click.echo(f"warning: {why}: do not trust this scan", err=True)
         return NOT_TRUSTED
     return 0
 
@@ -135,6 +145,8 @@ def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, Statistic,
             "toys": asked["toys"],
             "critical": asked["critical"],
             "nuisances": asked["nuisances"],
+            "fits": asked["fits"],
+            "check": asked["check"] if asked["fits"] == "linear" else None,
             "starts": asked["starts"],
             "seed": asked["seed"],
             **statistic,
@@ -149,6 +161,8 @@ def check_learned(asked: dict[str, Any], grid: Grid) -> None:
         raise InputError(
             "--nuisances berger-boos: expected toys of this scan at each point, got --critical learned or --merge"
         )
+    if asked["fits"] == "linear" and (asked["critical"] == "learned" or asked["nuisances"] != "profile"):
+        raise InputError("--fits linear: expected --critical toys and --nuisances profile, got others")
     if asked["critical"] != "learned":
         return
     if asked.get("merge"):
@@ -191,7 +205,9 @@ def _carried_out(
     with left_in_order(folder):
         with reporting("scan") as progress, Workers(asked.program, workers) as several:
             store = Checkpoints(folder.checkpoints)
-            profiled = profile(program, grid, starts=settings["starts"], seed=settings["seed"], progress=progress)
+            profiled = profile(
+                program, grid, starts=settings["starts"], seed=settings["seed"], store=store, progress=progress
+            )
             earlier, seeds = earlier_toys([Path(each) for each in settings["merge"] or ()], profiled, settings)
             nuisances = Nuisances(settings["nuisances"])
             common = {
@@ -204,16 +220,28 @@ def _carried_out(
             if settings["critical"] == "learned":
                 found: Scan = learned_scan(profiled, settings["levels"], settings["toys"] * grid.size, **common)
             else:
-                more = {"earlier": earlier, "spread": several.spread}
+                more = {"earlier": earlier, "spread": several.spread, "linear": settings["fits"] == "linear"}
                 found = thrown(profiled, settings["levels"], settings["toys"], **common, **more)
             groups = _groups(program, found, settings["seed"], blind, seeds, settings["toys"] > 0)
             groups["scan"].attrs |= {"critical": settings["critical"], "nuisances": settings["nuisances"]}
+            if settings["check"] and settings["toys"]:
+                groups["scan"] = _checked(groups["scan"], found, settings)
             groups["scan"] = with_exclusion(groups["scan"], found, settings["seed"], store, progress)
             groups["scan"] = extended(groups["scan"], profiled, settings, several, store, progress)
         folder.save(groups, SCAN)
         render_scan(groups, folder.report, folder.record["command"])
         folder.finish(trusted=_trusted(groups["scan"]))
     return groups
+
+
+def _checked(group: xr.Dataset, found: Scan, settings: dict[str, Any]) -> xr.Dataset:
+    """With a sample of toys fitted in full."""
+    from nuppl.frequentist.linear_toys import LinearThrower, compare
+    from nuppl.frequentist.toys import Thrower
+    from nuppl.results.scan_more import with_check
+
+    thrower = Thrower.of(found.profile, settings["seed"], found.chosen, found.nuisances)
+    return with_check(group, *compare(LinearThrower.like(thrower), settings["check"], settings["seed"]))
 
 
 def _groups(
@@ -257,7 +285,15 @@ def _trusted(found: xr.Dataset) -> bool:
     toys = float(found["failed_toys"].sum() / found["toys"].sum()) if "toys" in found else 0.0
     null = null_of(found) or {}
     lost = max(lost, toys, null.get("failed", 0) / max(1, null.get("toys", 0)), cls_lost(found))
-    return bool(lost <= MOST_LOST)
+    return bool(lost <= MOST_LOST) and not _moved(found)
+
+
+def _moved(found: xr.Dataset) -> bool:
+    """Whether full fits of a sample say other than linear ones."""
+    from nuppl.results.scan_more import checked_of
+
+    shares = (checked_of(found) or {"above": {}})["above"].values()
+    return any(abs(full - linear) > MOST_MOVED + 3.0 * error for linear, full, error in shares)
 
 
 def _shown(place: Path, as_json: bool) -> int:

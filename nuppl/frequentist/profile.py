@@ -26,6 +26,7 @@ from nuppl.optimize.fit import MINIMIZERS, lowest_minima
 from nuppl.optimize.lanes import Likelihoods
 from nuppl.optimize.objective import natural_objective
 from nuppl.optimize.response import Response
+from nuppl.results.checkpoints import Checkpoints
 from nuppl.typing import Progress, silent
 
 __all__ = ["STATUS", "Profile", "profile"]
@@ -76,7 +77,15 @@ class Profile:
 
 
 @double_precision()
-def profile(program: Program, grid: Grid, *, starts: int = 4, seed: int = 0, progress: Progress = silent) -> Profile:
+def profile(
+    program: Program,
+    grid: Grid,
+    *,
+    starts: int = 4,
+    seed: int = 0,
+    store: Checkpoints | None = None,
+    progress: Progress = silent,
+) -> Profile:
     """Scan a program.
 
     Arguments:
@@ -84,6 +93,7 @@ def profile(program: Program, grid: Grid, *, starts: int = 4, seed: int = 0, pro
         grid: over its parameters.
         starts: of the search for the best fit, besides the nominal point and the model's own.
         seed: of that search.
+        store: what an interrupted scan had fitted, and where this one keeps what it has.
         progress: told of each finished point.
 
     Raises:
@@ -100,7 +110,7 @@ def profile(program: Program, grid: Grid, *, starts: int = 4, seed: int = 0, pro
     response = response_around(likelihoods, torch.cat([references[0][None], start[some]]))
     best = fit_lanes(likelihoods, references[0][None], response=response)
     linear = linears[0]
-    minima = _minima(linear, response, columns, start, grid, progress)
+    minima = _minima(linear, response, columns, start, grid, store or Checkpoints(None), progress)
     lowest = minima.rows(minima.value.argmin()[None])
     if float(lowest.value) < float(best.value):
         best = fit_lanes(likelihoods, lowest.point).better(best)
@@ -118,28 +128,42 @@ def _coordinates(natural: Natural, grid: Grid, columns: Tensor, reference: Tenso
 
 
 def _minima(
-    linear: Linear, response: Response | None, columns: Tensor, start: Tensor, grid: Grid, progress: Progress
+    linear: Linear,
+    response: Response | None,
+    columns: Tensor,
+    start: Tensor,
+    grid: Grid,
+    store: Checkpoints,
+    progress: Progress,
 ) -> Minima:
     likelihoods = linear.likelihoods
     held = torch.zeros(likelihoods.dim, dtype=torch.bool)
     held[columns] = True
-    minima, done = _nothing(likelihoods, start), 0
+    minima = Minima(**(store.load("profile") or vars(_nothing(start))))
     for points, around in grid.levels():
         for some, near in zip(points.split(_TILE), around.split(_TILE), strict=True):
-            there = _lowest(likelihoods, [start[some], *_between(minima.point, columns, start[some], near)])
-            looks = torch.linspace(0, len(some) - 1, _LOOKS).round().long()[[1, 0, 2]]
-            near = response_around(likelihoods, there[looks]) if response else None
-            fitted = fit_lanes(likelihoods, there, held=held, response=near, neighbours=True)
-            minima = minima.with_rows(some, fitted)
-            done += len(some)
-            progress(done, grid.size, "points of the scan")
+            if bool((minima.steps[some] < 0).any()):
+                there = _lowest(likelihoods, [start[some], *_between(minima.point, columns, start[some], near)])
+                fitted = _fitted(likelihoods, there, held, response)
+                minima = minima.with_rows(some, fitted)
+                if store.due():
+                    store.save("profile", vars(minima))
+            progress(int((minima.steps >= 0).sum()), grid.size, "points of the scan")
     for _ in range(_ROUNDS):
         lower, start = _from_neighbours(likelihoods, grid, columns, minima)
         if not bool(lower.any()):
             break
         again = fit_lanes(likelihoods, start[lower], held=held, response=response, neighbours=True)
         minima = minima.with_rows(lower, minima.rows(lower).better(again))
+    store.save("profile", vars(minima))
     return minima
+
+
+def _fitted(likelihoods: Likelihoods, start: Tensor, held: Tensor, response: Response | None) -> Minima:
+    """A tile of points that lie together, with the response where they are."""
+    looks = torch.linspace(0, len(start) - 1, _LOOKS).round().long()
+    here = response_around(likelihoods, start[looks.roll(1)]) if response else None
+    return fit_lanes(likelihoods, start, held=held, response=here, neighbours=True)
 
 
 def _starts(linears: list[Linear], points: list[Tensor]) -> Tensor:
@@ -169,10 +193,10 @@ def _between(fitted: Tensor, columns: Tensor, start: Tensor, near: Tensor) -> li
     return found
 
 
-def _nothing(likelihoods: Likelihoods, start: Tensor) -> Minima:
+def _nothing(start: Tensor) -> Minima:
     """Before any fit."""
-    none = torch.zeros(len(start))
-    return Minima(start, none + torch.inf, none + torch.inf, none > 0, torch.zeros(start.shape) > 0, none.long())
+    none, never = torch.zeros(len(start)), torch.zeros(start.shape, dtype=torch.bool)
+    return Minima(start, none + torch.inf, none + torch.inf, never[:, 0], never, none.long() - 1)
 
 
 def _from_neighbours(likelihoods: Likelihoods, grid: Grid, columns: Tensor, minima: Minima) -> tuple[Tensor, Tensor]:

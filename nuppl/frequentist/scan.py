@@ -21,6 +21,7 @@ from torch import Tensor
 from nuppl.errors import InputError
 from nuppl.frequentist.experiments import observed
 from nuppl.frequentist.hypothesis import Hypothesis
+from nuppl.frequentist.linear_toys import LinearThrower
 from nuppl.frequentist.nuisances import Nuisances
 from nuppl.frequentist.profile import Profile
 from nuppl.frequentist.statistics import LIKELIHOOD_RATIO, Statistic
@@ -98,6 +99,7 @@ def scan(
     *,
     statistic: Statistic = LIKELIHOOD_RATIO,
     nuisances: Nuisances = Nuisances(),  # noqa: B008 (frozen)
+    linear: bool = False,
     seed: int = 0,
     store: Checkpoints | None = None,
     earlier: Earlier | None = None,
@@ -111,6 +113,7 @@ def scan(
         toys: at most per point, rounded up to whole tiles; 0 for none.
         statistic: which.
         nuisances: where those of the toys lie; toys are then at least a tile for each set of them.
+        linear: whether toys are fitted by matrix products (`linear_toys`).
         seed: the root seed.
         store: what an interrupted scan had thrown, and where this one keeps what it has.
         earlier: toys that count as well, thrown with other seeds.
@@ -130,6 +133,7 @@ def scan(
     first = earlier or Earlier(torch.full((size, 0), math.nan), torch.zeros(size).long())
     found = Scan(profile, tuple(levels), first.statistic.double(), first.failed, statistic, nuisances)
     thrower = Thrower.of(profile, seed, statistic, nuisances) if rounds else None
+    thrower = LinearThrower.like(thrower) if thrower and linear else thrower
     for number in range(rounds):
         points = torch.arange(size) if number < max(nuisances.sets, rounds // 4) else _undecided(found)
         assert thrower is not None

@@ -139,7 +139,7 @@ class Problem:
         Raises:
             InputError: fewer simulations than a batch.
         """
-        chosen = training(self.name, self.settings, _TRAINING, gentle=self.whitened is not None)
+        chosen = training(self.name, self.settings, _TRAINING, len(sims.u), gentle=self.whitened is not None)
         Fixed(sims.u, sims.data).steps(chosen.validation, chosen.batch)
         reading = fitted_reading(self.whitened, self.marginal, self.columns, data_fields(self.program), sims)
         estimate = store.once("estimates", lambda: {"estimate": read(reading, sims.data)})["estimate"]

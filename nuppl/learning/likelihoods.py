@@ -165,7 +165,7 @@ class _Task:
     def _trained(self, sims: Simulated, reading: Reading | None, number: int) -> Learned:
         key = "estimates" if number == 0 else f"estimates-{number}"
         d = len(self.columns)
-        chosen = training(self.name, self.settings, _TRAINING, gentle=reading is not None)
+        chosen = training(self.name, self.settings, _TRAINING, len(sims.u), gentle=reading is not None)
         Fixed(sims.u, sims.data).steps(chosen.validation, chosen.batch)
         kept = {} if reading is None else self.store.once(key, lambda: {"seen": summary(reading, sims.data, d)})
         fields = self.fields if reading is None else (Field("summary", (d,)),)

@@ -20,14 +20,22 @@ __all__ = ["History", "trained_members", "training"]
 _GENTLE: dict[str, float] = {"batch": 256, "rate": 2e-3, "decay": 0.1, "patience": 12}
 """Training where an estimate of the latents was read from the data: little is left to learn, and much to overfit."""
 
+_DECAYED = 1_000
+"""Simulations for which an estimator states its weight decay."""
+
 History = list[list[dict[str, float]]]
 """Of each member the numbers of each epoch."""
 
 
-def training(name: str, settings: Settings, stream: int, gentle: bool) -> Training:
-    """How an estimator is trained, with the epochs that were asked for and a stream of seeds."""
+def training(name: str, settings: Settings, stream: int, simulations: int, gentle: bool) -> Training:
+    """How an estimator is trained, with the epochs that were asked for and a stream of seeds.
+
+    Weight decay is a prior on the weights: beside n simulations it counts as 1 / n.
+    """
     own = {**estimator(name).training_defaults, **(_GENTLE if gentle else {})}
     chosen = Training(**{**own, "seed": derived(settings.seed, stream)})  # type: ignore[arg-type]
+    if not gentle:
+        chosen = replace(chosen, decay=chosen.decay * min(1.0, _DECAYED / simulations))
     return replace(chosen, epochs=settings.epochs, least_steps=0) if settings.epochs else chosen
 
 

@@ -20,7 +20,7 @@ from nuppl.results.intervals import intervals
 from nuppl.results.metadata import metadata
 from nuppl.results.numbers import format_number
 from nuppl.results.scan_cls import LIKELIHOOD_RATIO, statistic_of
-from nuppl.results.scan_more import null_of
+from nuppl.results.scan_more import checked_of, null_of
 
 __all__ = ["render_scan", "scan_lines", "scan_rows"]
 
@@ -69,7 +69,7 @@ def scan_lines(scan: xr.Dataset) -> list[str]:
     statistic = f"; statistic: {statistic_of(scan)}" if statistic_of(scan) != LIKELIHOOD_RATIO else ""
     lines = [f"best fit: {best}{statistic}"]
     lines += [", ".join(f"{name}: {value}" for name, value in row.items()) for row in scan_rows(scan)]
-    lines += _null(scan)
+    lines += _null(scan) + _checked(scan)
     lost = int((scan["status"] == 2).sum())
     lines.append(f"{scan['status'].size} points, {lost} failed" + _toys(scan))
     return lines
@@ -102,6 +102,19 @@ def _null(scan: xr.Dataset) -> list[str]:
     wilks = f"p = {format_number(said['wilks_p_value'], 3)} by Wilks with k = {said['parameters']}"
     toys = f", {format_number(said['p_value'], 3)} ± {format_number(said['p_value_error'], 1)} by {said['toys']} toys"
     return [f"{held}: t = {format_number(said['statistic'], 4)}, {wilks}{toys if 'p_value' in said else ''}"]
+
+
+def _checked(scan: xr.Dataset) -> list[str]:
+    said = checked_of(scan)
+    if said is None:
+        return []
+    moved = f"t of linear fits minus t of full ones {said['mean']:+.2f} on average, rms {said['rms']:.2f}"
+    shares = (
+        f"{100 * linear:.1f} % of the former and {100 * full:.1f} % of the latter above the critical value of "
+        f"{100 * float(level):.4g} %"
+        for level, (linear, full, _) in said["above"].items()
+    )
+    return [f"{said['toys']} toys fitted in both ways: {moved}; " + ", ".join(shares)]
 
 
 def _toys(scan: xr.Dataset) -> str:

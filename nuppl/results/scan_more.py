@@ -6,9 +6,13 @@
 | null_statistic | null_toy        | of toys under the hypothesis that the attribute `null` names                 |
 | asimov         | grid            | the statistic on Asimov data                                                 |
 | experiments    | experiment, grid| the statistic of pseudo-experiments at the point that `truth` names          |
+| checked_linear | check           | the statistic of some toys by matrix products                                |
+| checked_full   | check           | that of the same toys by full fits                                           |
 
 Attributes, as JSON: `seeds` of the toys; `null`, {"values", "statistic", "wilks_p_value", "parameters"} and of toys
-"p_value", "p_value_error", "toys", "failed"; `truth`, {"at", "words", "toys", "failed"}.
+"p_value", "p_value_error", "toys", "failed"; `truth`, {"at", "words", "toys", "failed"}; `checked`, {"toys", "failed",
+"mean", "rms", "above"}, the last {level: [share of toys above the critical value by matrix products, by full fits,
+error of the difference]}.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import Any
 import xarray as xr
 from torch import Tensor
 
-__all__ = ["null_of", "seeds_of", "truth_of", "with_null", "with_sensitivity", "with_toys"]
+__all__ = ["checked_of", "null_of", "seeds_of", "truth_of", "with_check", "with_null", "with_sensitivity", "with_toys"]
 
 
 def with_toys(scan: xr.Dataset, statistic: Tensor, seeds: Sequence[int]) -> xr.Dataset:
@@ -45,6 +49,24 @@ def with_sensitivity(scan: xr.Dataset, said: Mapping[str, Any], asimov: Tensor, 
     if len(experiments):
         found = found.assign(experiments=(("experiment", *grid), experiments.detach().numpy().reshape(-1, *shape)))
     return found.assign_attrs(truth=json.dumps(dict(said)))
+
+
+def with_check(scan: xr.Dataset, cells: Tensor, linear: Tensor, full: Tensor, failed: Tensor) -> xr.Dataset:
+    """With toys fitted in two ways, at points of the grid, each with shape (n,)."""
+    above, critical = {}, scan["critical"].values.reshape(scan.sizes["level"], -1)[:, cells.numpy()]
+    for level, value in zip(scan["level"].values, critical, strict=True):
+        first, second = linear.numpy() > value, full.numpy() > value
+        error = float((first != second).mean() / len(first)) ** 0.5
+        above[f"{level:g}"] = [float(first.mean()), float(second.mean()), error]
+    moved = linear - full
+    said = {"toys": len(cells), "failed": int(failed.sum()), "mean": float(moved.mean()), "rms": float(moved.std())}
+    found = scan.assign(checked_linear=(("check",), linear.numpy()), checked_full=(("check",), full.numpy()))
+    return found.assign_attrs(checked=json.dumps(said | {"above": above}))
+
+
+def checked_of(scan: xr.Dataset) -> dict[str, Any] | None:
+    """What the file says of toys that were fitted fully as well."""
+    return _said(scan, "checked")
 
 
 def null_of(scan: xr.Dataset) -> dict[str, Any] | None:
