@@ -13,6 +13,7 @@ import click
 
 from nuppl.cli.options import Count, json_option, model_options, out_option, seed_option
 from nuppl.cli.scanning import Asked, earlier_toys, extended, more_options, one_thread, settings
+from nuppl.cli.statistics import chosen_statistic, statistic_option, with_exclusion
 from nuppl.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 
     from nuppl.frequentist.grid import Grid
     from nuppl.frequentist.scan import Scan
+    from nuppl.frequentist.statistics import Statistic
     from nuppl.language.program import Program
     from nuppl.results.run import RunFolder
 
 __all__ = ["scan", "show_scan"]
 
 NOT_TRUSTED = 4
+LEAST_LEARNED = 2_000
+"""Toys in all from which critical values are learned."""
 MOST_LOST = 0.01
 """Share of failed fits, of points or of toys, above which a scan is not to be trusted."""
 
@@ -34,9 +38,17 @@ MOST_LOST = 0.01
 @model_options
 @click.option("--over", required=True, metavar="NAME[=LOW:HIGH],...", help="Parameters to scan.")
 @click.option("--grid", default="50", show_default=True, metavar="N[xN...]", help="Points along each parameter.")
+@statistic_option
 @click.option("--levels", default="0.6827,0.9,0.95", show_default=True, help="Confidence levels.")
 @click.option(
     "--toys", default=0, show_default=True, type=Count(0, 10**9), help="Pseudo-experiments per point, at most."
+)
+@click.option(
+    "--critical",
+    type=click.Choice(["toys", "learned"]),
+    default="toys",
+    show_default=True,
+    help="Critical values from the toys of each point alone, or learned from the toys of all.",
 )
 @click.option("--starts", default=4, show_default=True, type=click.IntRange(min=0), help="Starts of the best fit.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted scan stopped.")
@@ -47,20 +59,21 @@ MOST_LOST = 0.01
 def scan(model: str, as_json: bool, resume: bool, **asked: Any) -> int:
     """Profile the likelihood of FILE[:MODEL] over a grid; writes runs/FILE-scan/ with result and report.
 
-    With --toys regions have the critical values that pseudo-experiments give (Feldman and Cousins); an interrupted scan
-    goes on with --resume.
+    With --toys regions have the critical values that pseudo-experiments give (Feldman and Cousins), each point by
+    itself or, with --critical learned, all points together from far fewer; an interrupted scan goes on with --resume.
+    Without toys they have asymptotic ones; the statistics focused, posterior, waldo and those of users have none.
     """
     from nuppl.results.run import finished
 
     with redirect_stdout(sys.stderr), one_thread():
         built = Asked.of(model, asked)
         program, file, blind = built.resolved()
-        grid, determines = _resolved(program, asked)
+        grid, chosen, determines = _resolved(program, asked)
         place = asked["out"] or Path("runs") / f"{file.stem}-scan"
         done = resume and finished(place, file, determines)
         if not done:
             folder = _begun(place, file, determines, asked["overwrite"], resume)
-            groups = _carried_out(folder, program, grid, determines, built, blind, asked["workers"])
+            groups = _carried_out(folder, program, grid, chosen, determines, built, blind, asked["workers"])
     if done:
         return _shown(place, as_json)
     click.echo(f"report: {folder.path / 'report.html'}", err=True)
@@ -70,11 +83,12 @@ def scan(model: str, as_json: bool, resume: bool, **asked: Any) -> int:
 def show_scan(found: xr.Dataset, as_json: bool) -> int:
     """Print a scan; the exit code."""
     from nuppl.report.scan import scan_lines, scan_rows
+    from nuppl.results.scan_cls import cls_numbers
     from nuppl.results.scan_more import null_of
 
     if as_json:
         best, rows = json.loads(found.attrs["best"]), scan_rows(found)
-        more = {"null": null_of(found)} if null_of(found) else {}
+        more = cls_numbers(found) | ({"null": null_of(found)} if null_of(found) else {})
         click.echo(json.dumps({"best": best, "levels": rows, **more, "verdict": {"trusted": _trusted(found)}}))
     else:
         click.echo("\n".join(scan_lines(found)))
@@ -84,7 +98,7 @@ def show_scan(found: xr.Dataset, as_json: bool) -> int:
     return 0
 
 
-def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, dict[str, Any]]:
+def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, Statistic, dict[str, Any]]:
     from nuppl.frequentist.critical import check_levels
     from nuppl.frequentist.grid import Grid
     from nuppl.results.metadata import data_sha256
@@ -98,19 +112,40 @@ def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, dict[str, 
             f"{asked['levels']!r}"
         ) from None
     grid = Grid.over(program, asked["over"].split(","), counts)
-    return grid, {
-        "model": program.model.name,
-        "set": list(asked["fixed"]),
-        "option": list(asked["options"]),
-        "data_sha256": data_sha256(program),
-        "over": asked["over"],
-        "grid": asked["grid"],
-        "levels": list(check_levels(levels)),
-        "toys": asked["toys"],
-        "starts": asked["starts"],
-        "seed": asked["seed"],
-        **settings(asked),
-    }
+    chosen, statistic = chosen_statistic(program, grid, asked)
+    check_learned(asked, grid)
+    return (
+        grid,
+        chosen,
+        {
+            "model": program.model.name,
+            "set": list(asked["fixed"]),
+            "option": list(asked["options"]),
+            "data_sha256": data_sha256(program),
+            "over": asked["over"],
+            "grid": asked["grid"],
+            "levels": list(check_levels(levels)),
+            "toys": asked["toys"],
+            "critical": asked["critical"],
+            "starts": asked["starts"],
+            "seed": asked["seed"],
+            **statistic,
+            **settings(asked),
+        },
+    )
+
+
+def check_learned(asked: dict[str, Any], grid: Grid) -> None:
+    """Raise InputError for learned critical values of too few toys, or of toys of other scans."""
+    if asked["critical"] != "learned":
+        return
+    if asked.get("merge"):
+        raise InputError("--critical learned: expected toys of this scan, got --merge; leave out one of the two")
+    if asked["toys"] * grid.size < LEAST_LEARNED:
+        raise InputError(
+            f"--critical learned: expected --toys of at least {-(-LEAST_LEARNED // grid.size)} per point, "
+            f"{LEAST_LEARNED} in all, got {asked['toys']}"
+        )
 
 
 def _begun(place: Path, file: Path, determines: dict[str, Any], overwrite: bool, resume: bool) -> RunFolder:
@@ -124,6 +159,7 @@ def _carried_out(
     folder: RunFolder,
     program: Program,
     grid: Grid,
+    chosen: Statistic,
     settings: dict[str, Any],
     asked: Asked,
     blind: str,
@@ -131,6 +167,7 @@ def _carried_out(
 ) -> dict[str, xr.Dataset]:
     from nuppl.cli.progress import reporting
     from nuppl.cli.running import left_in_order
+    from nuppl.frequentist.learned_scan import learned_scan
     from nuppl.frequentist.profile import profile
     from nuppl.frequentist.scan import scan as thrown
     from nuppl.frequentist.workers import Workers
@@ -143,17 +180,15 @@ def _carried_out(
             store = Checkpoints(folder.checkpoints)
             profiled = profile(program, grid, starts=settings["starts"], seed=settings["seed"], progress=progress)
             earlier, seeds = earlier_toys([Path(each) for each in settings["merge"] or ()], profiled, settings)
-            found = thrown(
-                profiled,
-                settings["levels"],
-                settings["toys"],
-                seed=settings["seed"],
-                store=store,
-                earlier=earlier,
-                spread=several.spread,
-                progress=progress,
-            )
+            common = {"statistic": chosen, "seed": settings["seed"], "store": store, "progress": progress}
+            if settings["critical"] == "learned":
+                found: Scan = learned_scan(profiled, settings["levels"], settings["toys"] * grid.size, **common)
+            else:
+                more = {"earlier": earlier, "spread": several.spread}
+                found = thrown(profiled, settings["levels"], settings["toys"], **common, **more)
             groups = _groups(program, found, settings["seed"], blind, seeds, settings["toys"] > 0)
+            groups["scan"].attrs["critical"] = settings["critical"]
+            groups["scan"] = with_exclusion(groups["scan"], found, settings["seed"], store, progress)
             groups["scan"] = extended(groups["scan"], profiled, settings, several, store, progress)
         folder.save(groups, SCAN)
         render_scan(groups, folder.report, folder.record["command"])
@@ -173,7 +208,7 @@ def _groups(
 
     profiled = found.profile
     critical, error = found.critical
-    values = {"statistic": profiled.statistic, "status": profiled.status, "critical": critical}
+    values = {"statistic": found.observed, "status": profiled.status, "critical": critical}
     values |= {"critical_error": error, "wilks": wilks(found.levels, len(profiled.grid.axes))}
     if found.statistic.shape[1]:
         p, p_error = found.p_value
@@ -195,12 +230,14 @@ def _groups(
 
 
 def _trusted(found: xr.Dataset) -> bool:
+    from nuppl.results.scan_cls import cls_lost
     from nuppl.results.scan_more import null_of
 
     lost = float((found["status"] == 2).mean())
     toys = float(found["failed_toys"].sum() / found["toys"].sum()) if "toys" in found else 0.0
     null = null_of(found) or {}
-    return bool(max(lost, toys, null.get("failed", 0) / max(1, null.get("toys", 0))) <= MOST_LOST)
+    lost = max(lost, toys, null.get("failed", 0) / max(1, null.get("toys", 0)), cls_lost(found))
+    return bool(lost <= MOST_LOST)
 
 
 def _shown(place: Path, as_json: bool) -> int:

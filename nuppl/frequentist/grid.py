@@ -83,6 +83,26 @@ class Grid:
         """Points along each axis."""
         return tuple(len(axis.values) for axis in self.axes)
 
+    def levels(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """From coarse to fine: points that are new at a level with shape (n,), and two known ones around each, (n, 2).
+
+        At the coarsest level nothing is known, and these have shape (n, 0).
+        """
+        index = torch.cartesian_prod(*(torch.arange(count) for count in self.shape)).reshape(self.size, -1)
+        weights = torch.tensor([math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))])
+        most = torch.tensor(self.shape) - 1
+        strides = [2**level for level in range(max(1, int(most.max()).bit_length() - 2))][::-1]
+        known = torch.zeros(self.size, dtype=torch.bool)
+        for stride in strides:
+            new = (index % stride == 0).all(1) & ~known
+            coarse = 2 * stride
+            low = index[new] // coarse * coarse
+            high = torch.minimum(low + torch.where(index[new] > low, coarse, 0), most // coarse * coarse)
+            around = torch.stack([(low * weights).sum(1), (high * weights).sum(1)], 1)
+            compact = _interleaved(index[new]).argsort()
+            yield new.nonzero()[compact, 0], (around[:, :0] if stride == strides[0] else around)[compact]
+            known |= new
+
     @property
     def size(self) -> int:
         """Points G."""
@@ -93,6 +113,36 @@ class Grid:
         """All of them with shape (G, K)."""
         return torch.stack([x.reshape(-1) for x in torch.meshgrid(*(a.values for a in self.axes), indexing="ij")], 1)
 
+    @property
+    def coordinates(self) -> Tensor:
+        """Their coordinates with shape (G, K): logarithms where an axis is spaced in the logarithm."""
+        return self.to_coordinates(self.points)
+
+    def to_coordinates(self, values: Tensor) -> Tensor:
+        """Coordinates of values, both with shape (n, K)."""
+        log = torch.tensor([axis.log for axis in self.axes])
+        return torch.where(log, torch.where(log, values, 1.0).log(), values)
+
+    @property
+    def log_volumes(self) -> Tensor:
+        """Logarithms of the weights of the trapezoidal rule in these coordinates, with shape (G,)."""
+        parts = []
+        for axis in self.axes:
+            x = axis.values.log() if axis.log else axis.values
+            width = torch.zeros_like(x)
+            width[1:] += 0.5 * x.diff()
+            width[:-1] += 0.5 * x.diff()
+            parts.append(width.log())
+        return torch.stack([x.reshape(-1) for x in torch.meshgrid(*parts, indexing="ij")]).sum(0)
+
+    def nearest(self, values: Tensor) -> Tensor:
+        """Numbers with shape (n,) of the points next to values with shape (n, K)."""
+        found = torch.zeros(len(values), dtype=torch.long)
+        for axis, x in zip(self.axes, values.T, strict=True):
+            inner = torch.searchsorted(axis.edges[1:-1].contiguous(), x.contiguous())
+            found = found * len(axis.values) + inner
+        return found
+
     def neighbours(self) -> Iterator[Tensor]:
         """For each direction, the number of the next point with shape (G,); at an edge, its own."""
         numbers = torch.arange(self.size).reshape(self.shape)
@@ -101,6 +151,16 @@ class Grid:
             inner = self.shape[dim] - 1
             yield torch.cat([numbers.narrow(dim, 1, inner), last], dim).reshape(-1)
             yield torch.cat([first, numbers.narrow(dim, 0, inner)], dim).reshape(-1)
+
+
+def _interleaved(index: Tensor) -> Tensor:
+    """The bits of several indices with shape (n, K), taken in turns: neighbours in this order lie in compact blocks."""
+    bits = int(index.max()).bit_length()
+    return sum(
+        ((index[:, axis] >> bit) & 1) << (bit * index.shape[1] + axis)
+        for bit in range(bits)
+        for axis in range(index.shape[1])
+    ) + torch.zeros(len(index), dtype=torch.int64)
 
 
 def _axis(program: Program, text: str, count: int) -> Axis:

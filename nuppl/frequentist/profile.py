@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nuppl.frequentist.direct import linear_at, response_around
 from nuppl.frequentist.grid import Grid
 from nuppl.frequentist.linear import Linear
 from nuppl.language.density import Natural
@@ -32,8 +33,9 @@ __all__ = ["STATUS", "Profile", "profile"]
 STATUS = ("converged", "a nuisance at its bound", "failed")
 """What the numbers in `Profile.status` mean."""
 
-_ROUNDS, _LOWER, _TILE = 12, 1e-3, 512
-"""Rounds of starts from neighbours; by how much a neighbour's nuisances must lower a point; points at a time."""
+_ROUNDS, _LOWER, _TILE, _LOOKS = 12, 1e-3, 64, 3
+"""Rounds of starts from neighbours; by how much a neighbour's nuisances must lower a point; points at a time; points at
+which the response of the expected data is looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ class Profile:
         statistic: t with shape (G,); inf where a point failed.
         status: numbers of `STATUS` with shape (G,).
         linear: the program with linear nuisances around the best point.
-        response: there, for fits of many coordinates.
+        response: there, for fits of many coordinates; None where data have no mean.
     """
 
     grid: Grid
@@ -58,7 +60,7 @@ class Profile:
     statistic: Tensor
     status: Tensor
     linear: Linear
-    response: Response
+    response: Response | None
 
     @property
     def likelihoods(self) -> Likelihoods:
@@ -90,12 +92,15 @@ def profile(program: Program, grid: Grid, *, starts: int = 4, seed: int = 0, pro
     natural = Natural(program)
     likelihoods, objective = Likelihoods(natural, {}, {}), natural_objective(natural)
     found = lowest_minima(program, natural, objective, MINIMIZERS["newton"], starts, 512, seed, progress)
-    best = fit_lanes(likelihoods, torch.stack([minimum.point for minimum in found[:1]]))
     columns = torch.tensor(natural.layout.columns(grid.names))
-    linear = Linear.at(likelihoods, best.point[0], columns)
-    response = Response.at(objective, best.point[0])
-    points = _coordinates(natural, grid, columns, best.point[0])
-    minima = _minima(linear, response, columns, points, grid, progress)
+    references = [minimum.point for minimum in found]
+    linears = [linear_at(likelihoods, reference, columns) for reference in references]
+    start = _starts(linears, [_coordinates(natural, grid, columns, reference) for reference in references])
+    some = torch.linspace(0, grid.size - 1, _LOOKS).round().long()
+    response = response_around(likelihoods, torch.cat([references[0][None], start[some]]))
+    best = fit_lanes(likelihoods, references[0][None], response=response)
+    linear = linears[0]
+    minima = _minima(linear, response, columns, start, grid, progress)
     lowest = minima.rows(minima.value.argmin()[None])
     if float(lowest.value) < float(best.value):
         best = fit_lanes(likelihoods, lowest.point).better(best)
@@ -113,33 +118,61 @@ def _coordinates(natural: Natural, grid: Grid, columns: Tensor, reference: Tenso
 
 
 def _minima(
-    linear: Linear, response: Response, columns: Tensor, points: Tensor, grid: Grid, progress: Progress
+    linear: Linear, response: Response | None, columns: Tensor, start: Tensor, grid: Grid, progress: Progress
 ) -> Minima:
     likelihoods = linear.likelihoods
     held = torch.zeros(likelihoods.dim, dtype=torch.bool)
     held[columns] = True
-    parts, done = [], 0
-    for start in _starts(linear, points).split(_TILE):
-        parts.append(fit_lanes(likelihoods, start, held=held, response=response))
-        done += len(start)
-        progress(done, grid.size, "points of the scan")
-    minima = Minima.together(parts)
+    minima, done = _nothing(likelihoods, start), 0
+    for points, around in grid.levels():
+        for some, near in zip(points.split(_TILE), around.split(_TILE), strict=True):
+            there = _lowest(likelihoods, [start[some], *_between(minima.point, columns, start[some], near)])
+            looks = torch.linspace(0, len(some) - 1, _LOOKS).round().long()[[1, 0, 2]]
+            near = response_around(likelihoods, there[looks]) if response else None
+            fitted = fit_lanes(likelihoods, there, held=held, response=near, neighbours=True)
+            minima = minima.with_rows(some, fitted)
+            done += len(some)
+            progress(done, grid.size, "points of the scan")
     for _ in range(_ROUNDS):
         lower, start = _from_neighbours(likelihoods, grid, columns, minima)
         if not bool(lower.any()):
             break
-        again = fit_lanes(likelihoods, start[lower], held=held, response=response)
+        again = fit_lanes(likelihoods, start[lower], held=held, response=response, neighbours=True)
         minima = minima.with_rows(lower, minima.rows(lower).better(again))
     return minima
 
 
-def _starts(linear: Linear, points: Tensor) -> Tensor:
-    """The linear response of the nuisances, or none where that is lower."""
-    program = linear.likelihoods.natural.program
-    effective = linear.effective(program.data, {}, len(points))
-    moved = linear.start(points, effective, linear.means(points), {})
-    values = torch.stack([linear.likelihoods.values(moved), linear.likelihoods.values(points)])
-    return torch.where((values[0] <= values[1])[:, None], moved, points)
+def _starts(linears: list[Linear], points: list[Tensor]) -> Tensor:
+    """The lowest that any reference's nuisances give, as they are or with their linear response, with shape (G, D)."""
+    program, tried = linears[0].likelihoods.natural.program, list(points)
+    for linear, there in zip(linears, points, strict=True):
+        effective = linear.effective(program.data, {}, len(there))
+        tried.append(linear.start(there, effective, linear.means(there), {}))
+    return _lowest(linears[0].likelihoods, tried)
+
+
+def _lowest(likelihoods: Likelihoods, tried: list[Tensor]) -> Tensor:
+    """Of several points in each lane, each with shape (n, D), the one with the lowest value."""
+    values = torch.stack([likelihoods.values(start) for start in tried])
+    lowest = values.nan_to_num(torch.inf).argmin(0)
+    return torch.stack(tried)[lowest, torch.arange(len(lowest))]
+
+
+def _between(fitted: Tensor, columns: Tensor, start: Tensor, near: Tensor) -> list[Tensor]:
+    """Points like `start`, with shape (n, D), with the nuisances of fitted ones around, and of their mean."""
+    if not near.shape[1]:
+        return []
+    low, high = fitted[near[:, 0]], fitted[near[:, 1]]
+    found = [low, high, 0.5 * (low + high)]
+    for point in found:
+        point[:, columns] = start[:, columns]
+    return found
+
+
+def _nothing(likelihoods: Likelihoods, start: Tensor) -> Minima:
+    """Before any fit."""
+    none = torch.zeros(len(start))
+    return Minima(start, none + torch.inf, none + torch.inf, none > 0, torch.zeros(start.shape) > 0, none.long())
 
 
 def _from_neighbours(likelihoods: Likelihoods, grid: Grid, columns: Tensor, minima: Minima) -> tuple[Tensor, Tensor]:

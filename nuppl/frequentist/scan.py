@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
-from nuppl.frequentist.critical import critical, p_value, wilks
+from nuppl.frequentist.experiments import observed
 from nuppl.frequentist.hypothesis import Hypothesis
+from nuppl.frequentist.nuisances import Nuisances
 from nuppl.frequentist.profile import Profile
+from nuppl.frequentist.statistics import LIKELIHOOD_RATIO, Statistic
 from nuppl.frequentist.toys import TILE, Thrower
 from nuppl.frequentist.workers import Function, Spread, in_turn
 from nuppl.results.checkpoints import Checkpoints
@@ -53,30 +56,39 @@ class Scan:
         levels: L confidence levels.
         statistic: of toys with shape (G, n); NaN where none was thrown.
         failed: toys whose fits failed, with shape (G,); they count with what they ended at.
+        chosen: the statistic.
+        nuisances: where those of the toys lay.
     """
 
     profile: Profile
     levels: tuple[float, ...]
     statistic: Tensor
     failed: Tensor
+    chosen: Statistic = LIKELIHOOD_RATIO
+    nuisances: Nuisances = field(default_factory=Nuisances)
+
+    @cached_property
+    def observed(self) -> Tensor:
+        """The statistic of the data at each point, with shape (G,)."""
+        return self.chosen(observed(self.profile))
 
     @property
     def thrown(self) -> Tensor:
         """Toys of each point with shape (G,)."""
         return (~self.statistic.isnan()).sum(1)
 
-    @property
+    @cached_property
     def critical(self) -> tuple[Tensor, Tensor]:
-        """Critical values and their errors with shape (L, G); those of Wilks, without errors, if there are no toys."""
+        """Critical values and their errors with shape (L, G); asymptotic ones, without errors, if there are no toys."""
         if not self.statistic.shape[1]:
-            value = wilks(self.levels, len(self.profile.grid.axes))[:, None].repeat(1, self.profile.grid.size)
+            value = self.chosen.critical(self.profile, self.levels)
             return value, torch.zeros_like(value)
-        return critical(self.statistic, self.levels)
+        return self.nuisances.critical(self.statistic, self.levels, TILE)
 
     @property
     def p_value(self) -> tuple[Tensor, Tensor]:
         """Of the data at each point, and its error, each with shape (G,)."""
-        return p_value(self.statistic, self.profile.statistic)
+        return self.nuisances.p_value(self.statistic, self.observed, TILE)
 
 
 def scan(
@@ -84,6 +96,8 @@ def scan(
     levels: Sequence[float],
     toys: int = 0,
     *,
+    statistic: Statistic = LIKELIHOOD_RATIO,
+    nuisances: Nuisances = Nuisances(),  # noqa: B008 (frozen)
     seed: int = 0,
     store: Checkpoints | None = None,
     earlier: Earlier | None = None,
@@ -95,6 +109,8 @@ def scan(
     Arguments:
         levels: of confidence.
         toys: at most per point, rounded up to whole tiles; 0 for none.
+        statistic: which.
+        nuisances: where those of the toys lie; toys are then at least a tile for each set of them.
         seed: the root seed.
         store: what an interrupted scan had thrown, and where this one keeps what it has.
         earlier: toys that count as well, thrown with other seeds.
@@ -102,16 +118,20 @@ def scan(
         progress: told of each finished batch.
 
     Raises:
-        InputError: a negative number of toys.
+        InputError: a negative number of toys, or none for a statistic that needs them.
     """
     if toys < 0:
         raise InputError(f"toys: expected 0 or more per point, got {toys}")
+    if not toys and earlier is None and statistic.kind.asymptotic is None:
+        raise statistic.needs_toys()
     rounds, size, work = -(-toys // TILE), profile.grid.size, _Work(store or Checkpoints(None), spread)
+    if toys and rounds < nuisances.sets:
+        raise InputError(f"toys: {nuisances.name!r} needs at least {nuisances.sets * TILE} per point, got {toys}")
     first = earlier or Earlier(torch.full((size, 0), math.nan), torch.zeros(size).long())
-    found = Scan(profile, tuple(levels), first.statistic.double(), first.failed)
-    thrower = Thrower.of(profile, seed) if rounds else None
+    found = Scan(profile, tuple(levels), first.statistic.double(), first.failed, statistic, nuisances)
+    thrower = Thrower.of(profile, seed, statistic, nuisances) if rounds else None
     for number in range(rounds):
-        points = torch.arange(size) if number < max(1, rounds // 4) else _undecided(found)
+        points = torch.arange(size) if number < max(nuisances.sets, rounds // 4) else _undecided(found)
         assert thrower is not None
         found = _thrown(found, thrower, points, number, rounds, work, progress)
     return found
@@ -138,6 +158,8 @@ def null_toys(
 
 def _undecided(found: Scan) -> Tensor:
     """Points at which more toys may move a border."""
+    if found.chosen.kind.null:
+        return torch.arange(found.profile.grid.size)
     p, error = found.p_value
     near = [((p - (1.0 - level)).abs() < _NEAR * error) for level in found.levels]
     return torch.stack(near).any(0).nonzero()[:, 0]
@@ -159,7 +181,9 @@ def _thrown(
         for block, (statistic, lost) in zip(blocks, work.done(thrower.tile, jobs, told), strict=True):
             tile[block] = statistic
             failed[block] += lost.sum(1)
-    return Scan(found.profile, found.levels, torch.cat([found.statistic, tile], 1), failed)
+    return Scan(
+        found.profile, found.levels, torch.cat([found.statistic, tile], 1), failed, found.chosen, found.nuisances
+    )
 
 
 class _Work(NamedTuple):

@@ -1,24 +1,32 @@
 """The test statistic of pseudo-experiments at the points of a scan.
 
-Toys at a point are drawn at the nuisances that the data prefer there (profile construction: NOvA, arXiv:2207.14353),
-data and centres of pulls both, and fitted twice: at the point, and freely,
+Toys at a point are drawn, data and centres of pulls both, at the nuisances that the data prefer there (profile
+construction: NOvA, arXiv:2207.14353; `nuisances` has others), and fitted as the statistic asks: at the point and freely
+for the likelihood ratio,
 
-    t = 2 [min_a (-log L)(theta, a) - min (-log L)].
+    t = 2 [min_a (-log L)(theta, a) - min (-log L)],
 
-Free fits start from the lowest points that `linear` sees on the grid. All points share the random numbers of a tile.
+at all points of the grid for others. Free fits start from the lowest points that `linear` sees on a finer grid: of a
+coarse one they miss minima where the likelihood oscillates. All points share the random numbers of a tile.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from nuppl.frequentist.asimov import prepared
+from nuppl.frequentist.experiments import Curves, Experiments
+from nuppl.frequentist.nuisances import Nuisances
 from nuppl.frequentist.profile import Profile
+from nuppl.frequentist.refined import refined
+from nuppl.frequentist.statistics import LIKELIHOOD_RATIO, Statistic
+from nuppl.frequentist.throwing import throw
 from nuppl.language.density import Natural
 from nuppl.language.precision import double_precision
-from nuppl.language.simulation import Toys, tile_seed, toys
+from nuppl.language.simulation import Toys, tile_seed
 from nuppl.optimize.batch import fit_lanes
 from nuppl.optimize.batch_newton import Minima
 from nuppl.optimize.lanes import Likelihoods
@@ -27,6 +35,12 @@ __all__ = ["TILE", "Thrower"]
 
 TILE = 256
 """Toys per tile."""
+
+_LANES = 1 << 16
+"""Fits over a grid that are made at a time."""
+
+_CHI2 = 1 << 21
+"""Numbers chi2 that are held at a time."""
 
 _STREAM, _STARTS, _NEAR = 41 << 24, 3, 2.0
 """The stream of random numbers; valleys of the grid from which a free fit starts, and how far they may lie above the
@@ -41,46 +55,100 @@ class Thrower:
         profile: the scan.
         seed: the root seed.
         means: what the points of the grid expect with the reference's nuisances, with shape (G, M).
+        fine: the scan on the grid from whose points free fits start.
+        fine_means: what these expect, with shape (F, M).
+        statistic: what is computed of each toy.
+        nuisances: where those of the toys lie.
     """
 
     profile: Profile
     seed: int
     means: Tensor
+    fine: Profile
+    fine_means: Tensor
+    statistic: Statistic = LIKELIHOOD_RATIO
+    nuisances: Nuisances = field(default_factory=Nuisances)
 
     @classmethod
-    def of(cls, profile: Profile, seed: int) -> Thrower:
+    def of(
+        cls,
+        profile: Profile,
+        seed: int,
+        statistic: Statistic = LIKELIHOOD_RATIO,
+        nuisances: Nuisances = Nuisances(),  # noqa: B008 (frozen)
+    ) -> Thrower:
         """For a scan."""
-        linear = profile.linear
-        points = linear.reference.repeat(profile.grid.size, 1)
-        points[:, profile.columns] = profile.minima.point[:, profile.columns]
-        return cls(profile, seed, linear.means(points))
+        fine = refined(profile)
+        return cls(profile, seed, _means(profile), fine, _means(fine), statistic, nuisances)
 
     @double_precision()
     def tile(self, points: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """t of one tile of toys at some points, numbers with shape (P,), and which fits failed, each (P, TILE)."""
-        natural = self.profile.likelihoods.natural
-        thrown = [self._drawn(natural, self.profile.minima.point[point], number) for point in points]
+        thrown = [self._at(int(point), number) for point in points]
         drawn = Toys(*(_together(parts) for parts in zip(*thrown, strict=True)))
-        likelihoods = Likelihoods(natural, drawn.data, drawn.centers)
-        cells = points.repeat_interleave(TILE)
-        effective = self.profile.linear.effective(drawn.data, drawn.centers, len(cells))
-        start = self.start(effective, drawn, cells)
-        fixed = fit_lanes(likelihoods, start, held=self.profile.held, response=self.profile.response)
-        free = self.free(likelihoods, effective, drawn, fixed)
-        statistic = 2.0 * (fixed.value - free.value).clamp(min=0.0)
-        failed = ~(fixed.converged & free.converged)
+        statistic, failed = self.fitted(drawn, points.repeat_interleave(TILE))
         return statistic.reshape(-1, TILE), failed.reshape(-1, TILE)
+
+    @double_precision()
+    def fitted(self, drawn: Toys, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """t of n toys, each at its point of the grid, numbers with shape (n,), and which fits failed, each (n,)."""
+        seen = self.experiments(drawn, self.profile.grid.points[cells])
+        return self.statistic(seen), seen.failed
+
+    def experiments(self, drawn: Toys, tested: Tensor) -> Experiments:
+        """What a statistic sees of n toys, for values of the scanned parameters with shape (n, K) tested on them."""
+        likelihoods = Likelihoods(self.profile.likelihoods.natural, drawn.data, drawn.centers)
+        effective = self.profile.linear.effective(drawn.data, drawn.centers, len(tested))
+
+        def fixed(values: Tensor) -> Minima:
+            start = self.start(effective, drawn, self.profile.grid.nearest(values))
+            start[:, self.profile.columns] = prepared(self.profile, values)[:, self.profile.columns]
+            return fit_lanes(likelihoods, start, held=self.profile.held, response=self.profile.response)
+
+        return Experiments(
+            self.profile,
+            tested,
+            fixed,
+            lambda at: self.free(likelihoods, effective, drawn, at),
+            lambda: self._curves(likelihoods, effective, drawn),
+        )
+
+    def _curves(self, likelihoods: Likelihoods, effective: Tensor, drawn: Toys) -> Curves:
+        """Fits of all toys at all points of the grid."""
+        size, parts = self.profile.grid.size, []
+        for lanes in torch.arange(len(effective)).split(max(1, _LANES // size)):
+            each, cells = lanes.repeat_interleave(size), torch.arange(size).repeat(len(lanes))
+            some = Toys(*({name: value[each] for name, value in values.items()} for values in drawn))
+            start = self.start(effective[each], some, cells)
+            response = self.profile.response
+            found = fit_lanes(likelihoods.rows(each), start, held=self.profile.held, response=response)
+            lost = ~found.converged.reshape(-1, size).all(1)
+            parts.append(Curves(-found.value.reshape(-1, size), lost))
+        values, failed = zip(*parts, strict=True)
+        return Curves(torch.cat(values), torch.cat(failed))
+
+    def drawn(self, truth: Tensor, number: int) -> Toys:
+        """One tile of toys at coordinates with shape (D,)."""
+        return self._drawn(self.profile.likelihoods.natural, truth, number)
+
+    def _at(self, point: int, number: int) -> Toys:
+        """One tile of toys at a point of the grid."""
+        program = self.profile.likelihoods.natural.program
+        values = self.nuisances.values(self.profile, point, number, self.seed)
+        seed, predictive = tile_seed(self.seed, _STREAM, number), self.nuisances.predictive
+        return throw(program, TILE, seed=seed, at=values, predictive=predictive, tile=TILE)
 
     def _drawn(self, natural: Natural, truth: Tensor, number: int) -> Toys:
         values = {name: value[0] for name, value in natural.values(truth[None]).items()}
         seed = tile_seed(self.seed, _STREAM, number)
-        return toys(natural.program, TILE, seed=seed, at=values, tile=TILE)
+        return throw(natural.program, TILE, seed=seed, at=values, tile=TILE)
 
     def free(self, likelihoods: Likelihoods, effective: Tensor, drawn: Toys, fixed: Minima) -> Minima:
         """The lowest of the minima next to the valleys of the toy's chi2 on the grid, and to its own point."""
         lanes, cells = self._valleys(effective)
         some = Toys(*({name: value[lanes] for name, value in values.items()} for values in drawn))
-        start = self.start(effective[lanes], some, cells)
+        points = self.fine.minima.point[cells]
+        start = self.fine.linear.start(points, effective[lanes], self.fine_means[cells], some.centers)
         tried = fit_lanes(likelihoods.rows(lanes), start, response=self.profile.response)
         rank = torch.arange(len(lanes)) - torch.searchsorted(lanes, lanes)
         found = tried.rows(rank == 0)
@@ -100,13 +168,30 @@ class Thrower:
 
     def _valleys(self, effective: Tensor) -> tuple[Tensor, Tensor]:
         """Toys and the points of the grid from which their free fits start: local minima of chi2 near the lowest."""
-        chi2 = self.profile.linear.chi2(effective, self.means)
-        valley = torch.ones_like(chi2, dtype=torch.bool)
-        for neighbour in self.profile.grid.neighbours():
-            valley &= chi2 <= chi2[:, neighbour]
-        height, cells = torch.where(valley, chi2, torch.inf).topk(min(_STARTS, chi2.shape[1]), dim=1, largest=False)
-        lanes, ranks = (height <= height[:, :1] + _NEAR).nonzero(as_tuple=True)
-        return lanes, cells[lanes, ranks]
+        size = max(1, _CHI2 // len(self.fine_means))
+        parts = [self._valleys_of(some) for some in effective.split(size)]
+        lanes = [lane + number * size for number, (lane, _) in enumerate(parts)]
+        return torch.cat(lanes), torch.cat([cell for _, cell in parts])
+
+    def _valleys_of(self, effective: Tensor) -> tuple[Tensor, Tensor]:
+        chi2 = self.fine.linear.chi2(effective, self.fine_means)
+        lanes, cells = (chi2 <= chi2.amin(1, keepdim=True) + _NEAR).nonzero(as_tuple=True)
+        height, valley = chi2[lanes, cells], torch.ones_like(lanes, dtype=torch.bool)
+        for neighbour in self.fine.grid.neighbours():
+            valley &= height <= chi2[lanes, neighbour[cells]]
+        lanes, cells = lanes[valley], cells[valley]
+        order = height[valley].argsort(stable=True)
+        order = order[lanes[order].argsort(stable=True)]
+        lanes, cells = lanes[order], cells[order]
+        few = torch.arange(len(lanes)) - torch.searchsorted(lanes, lanes) < _STARTS
+        return lanes[few], cells[few]
+
+
+def _means(profile: Profile) -> Tensor:
+    """What the points of a grid expect with the reference's nuisances, with shape (G, M)."""
+    points = profile.linear.reference.repeat(profile.grid.size, 1)
+    points[:, profile.columns] = profile.minima.point[:, profile.columns]
+    return profile.linear.means(points)
 
 
 def _together(parts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from nuppl.errors import InputError, NupplError, unknown
 from nuppl.language.model import Model
 from nuppl.language.precision import double_precision
 
-__all__ = ["load_model", "load_models", "where"]
+__all__ = ["load_function", "load_model", "load_models", "where"]
 
 
 def load_models(path: str | Path) -> dict[str, Model]:
@@ -65,6 +66,23 @@ def load_model(spec: str, load: Callable[[str], dict[str, Model]] = load_models)
     return next(iter(models.values())), Path(file)
 
 
+def load_function(spec: str) -> Callable[..., Any]:
+    """The function that FILE.py:NAME names.
+
+    Raises:
+        InputError: no such file, one that cannot be run (with the user's line), or no such function.
+    """
+    path, _, name = spec.rpartition(":") if not spec.endswith(".py") else (spec, "", "")
+    if not Path(path).is_file():
+        raise InputError(f"{spec!r}: expected a Python file {path!r}, found none")
+    found = vars(_execute(Path(path), "file"))
+    functions = [key for key, value in found.items() if callable(value) and not key.startswith("_")]
+    if name not in functions:
+        raise unknown(f"function in {path}", name, functions)
+    function: Callable[..., Any] = found[name]
+    return function
+
+
 def where(error: BaseException, path: str | Path) -> str:
     """`file.py, line 12: ValueError: ...`, the last line of the user's file that the error passed through."""
     if isinstance(error, SyntaxError) and error.filename:
@@ -74,7 +92,7 @@ def where(error: BaseException, path: str | Path) -> str:
     return f"{path}{line}: {type(error).__name__}: {error}"
 
 
-def _execute(path: Path) -> ModuleType:
+def _execute(path: Path, what: str = "model file") -> ModuleType:
     name = f"nuppl_model_{path.stem}"
     spec = spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
@@ -87,5 +105,5 @@ def _execute(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         if isinstance(error, NupplError) and not isinstance(error, InputError):
             raise
-        raise InputError(f"model file could not be run: {where(error, path)}") from error
+        raise InputError(f"{what} could not be run: {where(error, path)}") from error
     return module

@@ -91,7 +91,10 @@ def _tile(program: Program, at: Values, tile: int, centers: bool) -> dict[str, T
 
     def visit(msg: Any, site: Site) -> None:
         value = at[site.name] if site.name in at else msg["fn"].sample()
-        kept = value + msg["fn"].sample() - msg["fn"].mean if centers and site.kind == "pull" else value
+        kept = value
+        if centers and site.kind == "pull":
+            # What was drawn from the prior already varies as much as the measurement tells.
+            kept = value + msg["fn"].sample() - msg["fn"].mean if site.name in at else msg["fn"].mean
         msg["value"] = value
         found[site.name] = _draws(site, kept, tile)
 
@@ -136,14 +139,15 @@ class Toys(NamedTuple):
     """{pull: (n, *site)}: the outcome of each auxiliary measurement."""
 
 
-def toys(program: Program, n: int, *, seed: int, at: Values, tile: int = TILE) -> Toys:
+def toys(program: Program, n: int, *, seed: int, at: Values, tile: int = TILE, predictive: bool = False) -> Toys:
     """Pseudo-experiments at true values `at`, {every free latent: (*site) or (n, *site)}.
 
     Data sites are drawn; so is the centre a ~ N(true pull, 1) of every pull, which a fit then uses in place of N(0, 1).
-    With fixed centres a 68 % region under-covers or over-covers.
+    With fixed centres a 68 % region under-covers or over-covers. With `predictive`, latents without a true value are
+    drawn from their priors, and the centres of these stay as they are.
     """
     missing = [name for name in program.latents if name not in at]
-    if missing:
+    if missing and not predictive:
         raise InputError(f"toys: expected a true value for every latent, missing {', '.join(missing)}")
     drawn = _tiled(program, n, seed, at, tile, centers=True)
     pulls = [name for name, site in program.latents.items() if site.kind == "pull"]

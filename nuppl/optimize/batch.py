@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nuppl.optimize.batch_bundle import minimize_bundled
 from nuppl.optimize.batch_newton import Minima, minimize_all
 from nuppl.optimize.batch_shared import minimize_shared
 from nuppl.optimize.lanes import Likelihoods
@@ -16,6 +17,9 @@ __all__ = ["fit_lanes"]
 _FEW, _MANY = 8, 64
 """Coordinates up to which every lane has a curvature of its own, and up to which one is made where lanes failed."""
 
+_FIRST, _TOGETHER = 15, 16
+"""Steps with what lanes share, and how many lanes share the second time."""
+
 
 def fit_lanes(
     likelihoods: Likelihoods,
@@ -23,6 +27,7 @@ def fit_lanes(
     *,
     held: Tensor | None = None,
     response: Response | None = None,
+    neighbours: bool = False,
     tolerance: float = 1e-5,
 ) -> Minima:
     """The minimum next to each start.
@@ -32,6 +37,7 @@ def fit_lanes(
         start: with shape (n, D).
         held: coordinates that stay as they are in every lane, boolean with shape (D,).
         response: of a typical lane, for models of many coordinates; of the lowest start by default.
+        neighbours: lanes that follow each other end close to each other, and may share what they learn.
         tolerance: on the promised decrease of minus log likelihood.
     """
     free = likelihoods.dim - (0 if held is None else int(held.sum()))
@@ -40,14 +46,39 @@ def fit_lanes(
     if free <= _FEW:
         return minimize_all(likelihoods, start, held=held, tolerance=tolerance)
     if response is None:
-        lowest = int(likelihoods.values(start).argmin())
-        response = Response.at(natural_objective(likelihoods.natural), start[lowest])
+        lowest = likelihoods.values(start).argsort()[:1]
+        response = Response.around(natural_objective(likelihoods.natural), start[lowest])
+    if free > _MANY:
+        return _fit_many(likelihoods, start, held, response, neighbours)
     found = minimize_shared(likelihoods, start, response, held=held, tolerance=tolerance)
     failed = ~found.converged
-    if free > _MANY or not bool(failed.any()):
+    if not bool(failed.any()):
         return found
     again = minimize_all(likelihoods.rows(failed), found.point[failed], held=held, tolerance=tolerance)
     return found.with_rows(failed, again.better(found.rows(failed)))
+
+
+def _fit_many(
+    likelihoods: Likelihoods, start: Tensor, held: Tensor | None, response: Response, neighbours: bool
+) -> Minima:
+    """With what all share, with what few neighbours share, and each with a Jacobian of its own."""
+    found = minimize_bundled(likelihoods, start, response, held=held, max_steps=_FIRST)
+    if neighbours:
+        objective = natural_objective(likelihoods.natural)
+        for lanes in filter(len, _failed(found).split(_TOGETHER)):
+            points = found.point[lanes]
+            near = Response.around(objective, points[[len(lanes) // 2, 0, -1]])
+            again = minimize_bundled(likelihoods.rows(lanes), points, near, held=held, max_steps=_FIRST)
+            found = found.with_rows(lanes, again.better(found.rows(lanes)))
+    lanes = _failed(found)
+    if not len(lanes):
+        return found
+    again = minimize_bundled(likelihoods.rows(lanes), found.point[lanes], response.whole, held=held)
+    return found.with_rows(lanes, again.better(found.rows(lanes)))
+
+
+def _failed(found: Minima) -> Tensor:
+    return (~found.converged).nonzero()[:, 0]
 
 
 def _as_they_are(likelihoods: Likelihoods, point: Tensor) -> Minima:

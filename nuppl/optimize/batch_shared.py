@@ -1,8 +1,8 @@
 """Many fits with many coordinates: a curvature that all lanes share, and what each lane learns on its way.
 
-A lane's direction is -H g, H the inverse curvature that `response` gives for what the lane expects, corrected by the
+A lane's direction is -H g, H the inverse curvature that `response` gives for where the lane is, corrected by the
 lane's own last steps (L-BFGS: Nocedal and Wright, Numerical Optimization, algorithm 7.4). So a few gradients per lane
-are enough, and no Jacobian is made for a lane. Coordinates at a bound that the likelihood pushes out are held.
+are enough, and no whole Jacobian is made for a lane. Coordinates at a bound that the likelihood pushes out are held.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from nuppl.optimize.batch_newton import Minima
 from nuppl.optimize.lanes import Likelihoods
 from nuppl.optimize.newton import KINK, PATIENCE, STALL
-from nuppl.optimize.response import Response
+from nuppl.optimize.response import Curvature, Response
 
 __all__ = ["minimize_shared"]
 
@@ -24,8 +24,9 @@ that a step must bring (Armijo)."""
 _KINKED = 0.05
 """A lane whose steps must be shorter than this forgets what it learned."""
 
-_NUMBERS, _FAR = 1 << 26, 16
-"""Numbers in the memories and matrices of all lanes at a time, and steps after which a lane's matrix is made anew."""
+_NUMBERS, _FAR, _ODD = 1 << 26, 16, 0.3
+"""Numbers in the memories and matrices of all lanes at a time; steps after which a lane's curvature is made anew, and
+how far a gain may lie from its promise before."""
 
 
 def minimize_shared(
@@ -48,7 +49,7 @@ def minimize_shared(
         max_steps: gradients per lane.
     """
     held = torch.zeros(likelihoods.dim, dtype=torch.bool) if held is None else held
-    size = max(16, _NUMBERS // (2 * _MEMORY * likelihoods.dim + response.matrix))
+    size = max(16, _NUMBERS // (2 * _MEMORY * likelihoods.dim + response.numbers))
     parts = torch.arange(len(start)).split(size)
     found = [_minimize(likelihoods.rows(lanes), start[lanes], response, held, tolerance, max_steps) for lanes in parts]
     return Minima.together(found)
@@ -74,13 +75,14 @@ class _State:
     def __init__(self, point: Tensor, value: Tensor, gradient: Tensor, held: Tensor, response: Response) -> None:
         n, dim = point.shape
         self.held, self.response = held, response
-        self.factor = torch.zeros(n, *2 * [response.order])
-        self.weights = torch.zeros(n, len(response.mean))
+        data, own = len(response.mean), len(response.own)
+        shapes = ((n, data), (n, data, own), (n, response.order, response.order))
+        self.curvature = Curvature(*(torch.zeros(shape) for shape in shapes))
         self.fresh = torch.zeros(n, dtype=torch.bool)
         self.point, self.value, self.gradient = point, value, gradient
         self.moves, self.changes = torch.zeros(2, n, _MEMORY, dim)
         self.length, self.decrease = torch.ones(n), torch.full((n,), torch.inf)
-        self.steps, self.stalled = torch.zeros(2, n, dtype=torch.int64)
+        self.steps, self.stalled, self.age = torch.zeros(3, n, dtype=torch.int64)
         self.done = ~value.isfinite()
         self.converged = torch.zeros(n, dtype=torch.bool)
         self.at_bound = torch.zeros(n, dim, dtype=torch.bool)
@@ -93,16 +95,18 @@ class _State:
             memory[lanes] = torch.cat([memory[lanes, 1:], new[useful, None]], 1)
 
     def renew(self, likelihoods: Likelihoods, lanes: Tensor, pinned: Tensor) -> None:
-        """Begin anew where another set of coordinates is held, or where a lane has come far."""
+        """Begin anew where another set of coordinates is held, or where a lane has come far or found a surprise."""
         pins = pinned & ~self.held
-        anew = ~self.fresh[lanes] | (pins != self.at_bound[lanes]).any(1) | (self.steps[lanes] % _FAR == _FAR - 1)
+        other = (pins != self.at_bound[lanes]).any(1)
+        anew = ~self.fresh[lanes] | other | (self.age[lanes] >= _FAR)
         some = lanes[anew]
         if not len(some):
             return
-        self.at_bound[some], self.fresh[some] = pins[anew], True
-        self.moves[some], self.changes[some] = 0.0, 0.0
-        self.weights[some] = self.response.weights(*likelihoods.rows(anew).moments(self.point[some]))
-        self.factor[some] = self.response.factor(self.weights[some], ~pinned[anew])
+        self.at_bound[some], self.fresh[some], self.age[some] = pins[anew], True, 0
+        self.moves[lanes[other]], self.changes[lanes[other]] = 0.0, 0.0
+        fresh = self.response.curvature(likelihoods.rows(anew), self.point[some], ~pinned[anew])
+        for kept, new in zip(self.curvature, fresh, strict=True):
+            kept[some] = new
 
 
 def _step(likelihoods: Likelihoods, state: _State, lanes: Tensor, tolerance: float) -> None:
@@ -114,9 +118,12 @@ def _step(likelihoods: Likelihoods, state: _State, lanes: Tensor, tolerance: flo
     move = -_two_loops(slope, state, lanes, ~pinned)
     promised = -0.5 * (slope * move).sum(1)
     state.decrease[lanes] = promised
-    settled = promised < tolerance
+    little = promised < tolerance
+    # A promise counts if the curvature is of this very point, where lanes have columns of their own.
+    settled = little & ((state.age[lanes] == 0) | (len(state.response.own) == 0))
+    state.fresh[lanes] &= ~(little & ~settled)
     state.done[lanes[settled]], state.converged[lanes[settled]] = True, True
-    trying = (~settled).nonzero()[:, 0]
+    trying = (~little).nonzero()[:, 0]
     if len(trying):
         _try(likelihoods.rows(trying), state, lanes[trying], move[trying], slope[trying])
 
@@ -134,6 +141,9 @@ def _try(likelihoods: Likelihoods, state: _State, lanes: Tensor, move: Tensor, s
     state.remember(kept, (point - before)[good], gradient[good] - state.gradient[kept])
     state.point[kept], state.value[kept], state.gradient[kept] = point[good], value[good], gradient[good]
     state.length[kept] = 1.0
+    state.age[kept] += 1
+    odd = ~good | ((2.0 * gain / expected - 1.0).abs() > _ODD)
+    state.fresh[lanes] &= ~(odd & (state.age[lanes] > 0))
     state.steps[lanes] += 1
     poor = lanes[~good]
     state.length[poor] *= 0.25
@@ -155,7 +165,7 @@ def _two_loops(slope: Tensor, state: _State, lanes: Tensor, free: Tensor) -> Ten
     for i in reversed(range(_MEMORY)):
         alphas.append(share[:, i] * (moves[:, i] * q).sum(1))
         q = q - alphas[-1][:, None] * changes[:, i]
-    r = state.response.solve(state.factor[lanes], state.weights[lanes], free, q)
+    r = state.response.solve(Curvature(*(part[lanes] for part in state.curvature)), free, q)
     for i, alpha in zip(range(_MEMORY), reversed(alphas), strict=True):
         beta = share[:, i] * (changes[:, i] * r).sum(1)
         r = r + (alpha - beta)[:, None] * moves[:, i]

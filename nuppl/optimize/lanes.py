@@ -22,6 +22,9 @@ __all__ = ["Likelihoods"]
 _NUMBERS, _MOST = 1 << 20, 1 << 14
 """Derivatives, or latents and data, that are held at a time, and the most lanes: then arrays stay near the cache."""
 
+_STEP = 1e-4
+"""Of differences, in units of the coordinates' scales."""
+
 
 @dataclass(frozen=True)
 class Likelihoods:
@@ -70,6 +73,24 @@ class Likelihoods:
         good = value.isfinite() & gradient.isfinite().all(1)
         return torch.where(good, value, torch.inf), torch.where(good[:, None], gradient, 0.0)
 
+    def slopes(self, z: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and variance of all data with shape (n, M), and the mean's derivatives with shape (n, M, k).
+
+        By differences, away from upper bounds, since programs hold functions that have no forward derivative; by
+        reverse differentiation where there are more columns than data.
+        """
+        mean, variance = self.moments(z)
+        if not len(columns):
+            return mean, variance, mean.new_zeros(*mean.shape, 0)
+        if len(columns) > mean.shape[1]:
+            parts = [self._rows(point)[:, :, columns] for point in z.split(max(1, self._size // mean.shape[1]))]
+            return mean, variance, torch.cat(parts)
+        step = torch.where(z[:, columns] + _STEP < self.natural.upper[columns], _STEP, -_STEP)
+        moved = z.repeat(len(columns), 1, 1)
+        moved[torch.arange(len(columns)), :, columns] += step.T
+        there = self.moments(moved.flatten(0, 1))[0].reshape(-1, *mean.shape)
+        return mean, variance, ((there - mean) / step.T[:, :, None]).permute(1, 2, 0)
+
     def curvature(self, z: Tensor, columns: Tensor) -> Tensor:
         """The Fisher information of some coordinates with shape (n, d, d), for columns with shape (d,).
 
@@ -100,6 +121,17 @@ class Likelihoods:
         if len(z) <= size:
             return [(self, z)]
         return [(self.rows(lanes), z[lanes]) for lanes in torch.arange(len(z)).split(size)]
+
+    def _rows(self, z: Tensor) -> Tensor:
+        """All derivatives of the mean with shape (n, M, D); each of the data is a lane of its own."""
+        data = sum(site.size for site in self.natural.program.data_sites.values())
+        leaf = z.repeat_interleave(data, 0).requires_grad_()
+        mean, _ = data_moments(self.natural.program, self.natural.values(leaf))
+        picked = mean.reshape(len(z), data, data).diagonal(dim1=1, dim2=2).sum()
+        if not picked.requires_grad:
+            return torch.zeros(len(z), data, self.dim)
+        (rows,) = torch.autograd.grad(picked, leaf)
+        return rows.reshape(len(z), data, -1)
 
     def _value(self, z: Tensor) -> Tensor:
         return -self.natural.log_likelihood(z, self.data, self.centers)

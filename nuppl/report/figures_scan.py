@@ -10,11 +10,13 @@ import xarray as xr
 
 from nuppl.report.canvas import BLUE, GREY, INK, ORANGE, Picture, figure, picture, tidy
 from nuppl.report.labels import axis_label
+from nuppl.results.scan_cls import statistic_of
 
 __all__ = ["scan_picture"]
 
 SHADES = ("#5f9fd3", "#a9cbe8", "#dbe8f4")
 """Of the regions, the smallest first."""
+_ORIGINS = {"toys": "critical values from toys", "learned": "critical values learned from toys of all points"}
 FAILED = 2
 """The status of a fit that failed."""
 
@@ -31,29 +33,34 @@ def _curve(scan: xr.Dataset, name: str) -> Picture:
     drawn = figure(7.0, 4.4)
     axes = drawn.subplots()
     x, t = scan[name].values, scan["statistic"].values
-    axes.plot(x, t, color=BLUE, lw=1.8, label="profile")
-    top = 1.6 * float(scan["wilks"].max())
+    wilks, said = "wilks" in scan, _origin(scan) if "toys" in scan else "asymptotic"
+    axes.plot(x, t, color=BLUE, lw=1.8, label="profile" if wilks else "data")
+    critical = scan["wilks" if wilks else "critical"].values
+    top = 1.6 * float(np.max(critical, where=np.isfinite(critical), initial=1.0))
+    bottom = min(0.0, 1.1 * float(t.min()))
     for number, level in enumerate(scan["level"].values):
-        text = f"{100 * level:.4g} %"
-        axes.axhline(float(scan["wilks"][number]), color=GREY, lw=0.9, ls="--", label="Wilks" if not number else None)
-        place = (1.0, float(scan["wilks"][number]))
-        axes.annotate(text, place, xycoords=("axes fraction", "data"), fontsize=8, va="bottom", ha="right")
-        if "toys" in scan:
+        text, end = f"{100 * level:.4g} %", float(scan["wilks"][number] if wilks else scan["critical"][number][-1])
+        if wilks:
+            axes.axhline(end, color=GREY, lw=0.9, ls="--", label="Wilks" if not number else None)
+        if bottom <= end <= top:
+            axes.annotate(text, (1.0, end), xycoords=("axes fraction", "data"), fontsize=8, va="bottom", ha="right")
+        if "toys" in scan or not wilks:
             value, error = (scan[part][number].values for part in ("critical", "critical_error"))
             axes.fill_between(x, value - error, value + error, color=ORANGE, alpha=0.25, lw=0)
-            axes.plot(x, value, color=ORANGE, lw=1.2, label="toys" if not number else None)
+            axes.plot(x, value, color=ORANGE, lw=1.2, label=said if not number else None)
     _failures(axes, scan, x)
     axes.set(
-        ylim=(0.0, top),
+        ylim=(bottom, top),
         xlim=(x.min(), x.max()),
         xlabel=axis_label(name, scan[name].attrs),
-        ylabel=r"$-2\,\Delta\log L$",
+        ylabel=r"$-2\,\Delta\log L$" if wilks else statistic_of(scan),
     )
     if name in json.loads(scan.attrs["log"]):
         axes.set_xscale("log")
     axes.legend(frameon=False, fontsize=9)
     tidy(axes)
-    caption = "The profiled likelihood; a value is accepted at a level where the curve lies below the critical value."
+    what = "The profiled likelihood" if wilks else f"The statistic {statistic_of(scan)}"
+    caption = f"{what}; a value is accepted at a level where the curve lies below the critical value."
     return picture(drawn, f"Scan of {name}", caption)
 
 
@@ -69,7 +76,7 @@ def _map(scan: xr.Dataset, across: str, up: str) -> Picture:
         inside = np.nan_to_num(t - critical[number], posinf=1e9)
         axes.contourf(x, y, inside, levels=[-1e9, 0.0], colors=[SHADES[min(number, len(SHADES) - 1)]])
         axes.contour(x, y, inside, levels=[0.0], colors=[BLUE], linewidths=1.3)
-        if toys:
+        if toys and "wilks" in scan:
             wilks = np.nan_to_num(t, posinf=1e9) - float(scan["wilks"][number])
             axes.contour(x, y, wilks, levels=[0.0], colors=[ORANGE], linewidths=0.9, linestyles="--")
     best = json.loads(scan.attrs["best"])
@@ -81,9 +88,18 @@ def _map(scan: xr.Dataset, across: str, up: str) -> Picture:
     axes.set(xscale="log" if across in logs else "linear", yscale="log" if up in logs else "linear")
     said = ", ".join(f"{100 * level:.4g}" for level in scan["level"].values)
     caption = f"Regions with {said} % confidence; + best fit, × failed fit" + (
-        ". Blue: critical values from toys; dashed: what Wilks' theorem would give." if toys else ", by Wilks' theorem."
+        f". Blue: {_ORIGINS[_origin(scan)]}; dashed: what Wilks' theorem would give."
+        if toys
+        else ", by Wilks' theorem."
     )
+    if "wilks" not in scan:
+        caption = f"Regions with {said} % confidence by the statistic {statistic_of(scan)}; + best fit, × failed fit."
     return picture(drawn, f"Scan of {across} and {up}", caption)
+
+
+def _origin(scan: xr.Dataset) -> str:
+    """Where critical values come from: "toys", or "learned" from toys of all points."""
+    return str(scan.attrs.get("critical", "toys"))
 
 
 def _failures(axes: Any, scan: xr.Dataset, x: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import xarray as xr
 
 from nuppl.report.canvas import style
+from nuppl.report.figures_cls import cls_picture
 from nuppl.report.figures_expected import expected_picture
 from nuppl.report.figures_scan import scan_picture
 from nuppl.report.page import filled, resource
@@ -17,31 +19,55 @@ from nuppl.results.files import whole
 from nuppl.results.intervals import intervals
 from nuppl.results.metadata import metadata
 from nuppl.results.numbers import format_number
+from nuppl.results.scan_cls import LIKELIHOOD_RATIO, statistic_of
 from nuppl.results.scan_more import null_of
 
 __all__ = ["render_scan", "scan_lines", "scan_rows"]
 
 
 def scan_rows(scan: xr.Dataset) -> list[dict[str, str]]:
-    """One row per level: the critical value and, of one parameter, what is accepted, by Wilks and by toys."""
+    """One row per level: the critical value and, of one parameter, what is accepted, by Wilks, by toys, by CLs."""
     names = json.loads(scan.attrs["parameters"])
+    said = scan.attrs.get("critical", "toys")
     found = []
     for number, level in enumerate(scan["level"].values):
-        row = {"level": f"{100 * level:.4g} %", "wilks": format_number(float(scan["wilks"][number]), 3)}
-        row["toys"] = _spread(scan["critical"][number].values) if "toys" in scan else "-"
+        row = {"level": f"{100 * level:.4g} %"}
+        if "wilks" not in scan:
+            found.append(row | _of_statistic(scan, names, number))
+            continue
+        row["wilks"] = format_number(float(scan["wilks"][number]), 3)
+        row[said] = _spread(scan["critical"][number].values) if "toys" in scan else "-"
         if len(names) == 1:
             x, t = scan[names[0]].values, scan["statistic"].values
             row["accepted by Wilks"] = _said(intervals(x, t, 0.0 * t + float(scan["wilks"][number])))
             if "toys" in scan:
-                row["accepted by toys"] = _said(intervals(x, t, scan["critical"][number].values))
+                row[f"accepted by {said}"] = _said(intervals(x, t, scan["critical"][number].values))
         found.append(row)
     return found
+
+
+def _of_statistic(scan: xr.Dataset, names: list[str], number: int) -> dict[str, str]:
+    """Of a statistic for which Wilks' theorem does not speak."""
+    row = {"critical values": _spread(scan["critical"][number].values)}
+    if len(names) == 1:
+        found = intervals(scan[names[0]].values, scan["statistic"].values, scan["critical"][number].values)
+        row["accepted"] = _said(found)
+    if "limit" in scan:
+        row["limit by CLs"] = _or_none(scan["limit"][number])
+        least, less, middle, more, most = map(_or_none, scan["limit_expected"][number])
+        row["expected"] = f"{middle} (68 %: {less} to {more}, 95 %: {least} to {most})"
+    return row
+
+
+def _or_none(value: Any) -> str:
+    return "beyond the grid" if math.isnan(float(value)) else format_number(float(value), 4)
 
 
 def scan_lines(scan: xr.Dataset) -> list[str]:
     """The result for people."""
     best = ", ".join(f"{name} = {format_number(value)}" for name, value in json.loads(scan.attrs["best"]).items())
-    lines = [f"best fit: {best}"]
+    statistic = f"; statistic: {statistic_of(scan)}" if statistic_of(scan) != LIKELIHOOD_RATIO else ""
+    lines = [f"best fit: {best}{statistic}"]
     lines += [", ".join(f"{name}: {value}" for name, value in row.items()) for row in scan_rows(scan)]
     lines += _null(scan)
     lost = int((scan["status"] == 2).sum())
@@ -53,7 +79,7 @@ def render_scan(groups: Mapping[str, xr.Dataset], path: Path, command: str = "")
     """Write the page."""
     said, scan = metadata(groups), groups["scan"]
     with style():
-        pictures = [scan_picture(scan), expected_picture(scan, blind=bool(said["blind"]))]
+        pictures = [scan_picture(scan), cls_picture(scan), expected_picture(scan, blind=bool(said["blind"]))]
         values: dict[str, Any] = {
             "css": resource("report.css"),
             "said": said,

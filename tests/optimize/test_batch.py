@@ -14,6 +14,7 @@ from nuppl.language.loading import load_model
 from nuppl.language.precision import double_precision
 from nuppl.language.simulation import toys
 from nuppl.optimize.batch import fit_lanes
+from nuppl.optimize.batch_bundle import minimize_bundled
 from nuppl.optimize.batch_newton import minimize_all
 from nuppl.optimize.batch_shared import minimize_shared
 from nuppl.optimize.lanes import Likelihoods
@@ -60,20 +61,56 @@ def test_derivatives_by_lane_are_those_of_a_single_point(file):
         assert torch.allclose(found.hessian(z, columns)[lane], positive, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("how", ["own", "shared"])
-@pytest.mark.parametrize("file", MODELS)
+MINIMIZERS = {
+    "own": lambda found, start, response: minimize_all(found, start),
+    "shared": minimize_shared,
+    "bundled": minimize_bundled,
+    "whole": lambda found, start, response: minimize_bundled(found, start, response.whole),
+}
+
+
+# The bundle trusts Gauss and Newton's curvature; without signal that of two_detector has little to do with it.
+CASES = [
+    (file, how) for file in MODELS for how in MINIMIZERS if how in ("own", "shared") or file != "models/two_detector.py"
+]
+
+
+@pytest.mark.parametrize(("file", "how"), CASES)
 @double_precision()
 def test_many_fits_agree_with_minuit(file, how):
     found = likelihoods(file, 12)
     start = torch.full((12, found.dim), 0.2)
-    if how == "own":
-        minima = minimize_all(found, start)
-    else:
-        minima = minimize_shared(found, start, Response.at(natural_objective(found.natural), start[0]))
+    response = Response.around(natural_objective(found.natural), start[:1])
+    minima = MINIMIZERS[how](found, start, response)
     assert bool(minima.converged.all())
     for lane in range(4):
         reference = migrad(single(found, lane), minima.point[lane])
         assert float(minima.value[lane]) < reference.value + 1e-4
+
+
+@double_precision()
+def test_a_minimum_at_a_kink_is_found_and_recognised():
+    @nuppl.model(interest="a")
+    def kinked():
+        a = nuppl.parameter("a", dist.Uniform(-3.0, 3.0), nominal=1.0)
+        b = nuppl.parameter("b", dist.Uniform(-3.0, 3.0), nominal=1.0)
+        # |a| and |b - a| want to be negative, so the minimum is where both have their kink.
+        with nuppl.plate("bin", 3, dim=-1):
+            first, second, third = torch.eye(3)
+            mean = a.abs() * first + (b - a).abs() * second + b * third
+            nuppl.observe("x", dist.Normal(mean, 1.0), torch.tensor([-1.0, -2.0, 0.5]))
+
+    natural = Natural(kinked.bind())
+    found = Likelihoods(natural, {}, {})
+    start = torch.tensor([[0.3, 0.7], [-0.9, 0.2], [1.0, -1.0]])
+    response = Response.around(natural_objective(natural), start[:1])
+    minima = minimize_bundled(found, start, response.whole)
+    assert bool(minima.converged.all())
+    at = natural.values(minima.point)
+    assert float(torch.cat([at["a"].abs().flatten(), at["b"].abs().flatten()]).max()) < 1e-3
+    # 2 log L as a sum of squares: (1 + 4 + 0.25) / 2 above the constant.
+    least = 0.5 * (1.0 + 4.0 + 0.25) + 1.5 * torch.tensor(2.0 * torch.pi).log()
+    assert torch.allclose(minima.value, least.expand(3), atol=1e-3)
 
 
 @double_precision()
