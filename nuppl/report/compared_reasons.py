@@ -201,8 +201,8 @@ def _critical(scan: Confidence, compared: Compared) -> Iterator[Reason]:
             sizes = [int((scan.statistic <= scan.critical(each, level)).sum()) for each in ("Wilks", kind)]
             text = (
                 f"{scan.name}: at {100 * level:.4g} % {SAID[kind]} ask for {low:.3g} to {high:.3g} where "
-                f"Wilks' theorem says {wilks:.3g}, for more at {100 * above:.0f} % of the points; the region has {sizes[1]} points "
-                f"instead of {sizes[0]}"
+                f"Wilks' theorem says {wilks:.3g}, for more at {100 * above:.0f} % of the points; "
+                f"the region has {sizes[1]} points instead of {sizes[0]}"
             )
             figures = {"scan": scan.name, "level": level, "wilks": wilks, "lowest": low, "highest": high}
             yield Reason("critical values", text, {**figures, "points": {"Wilks": sizes[0], kind: sizes[1]}})
