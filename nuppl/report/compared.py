@@ -17,16 +17,15 @@ from nuppl.diagnostics.verdict import Verdict, judge
 from nuppl.errors import InputError
 from nuppl.report.interest import Number, numbers
 from nuppl.results.metadata import metadata
+from nuppl.results.scan_cls import statistic_of
 from nuppl.results.scan_more import null_of, truth_of
 from nuppl.results.summary import summarize_result
 
-__all__ = ["KINDS", "Compared", "Confidence", "Posterior", "gathered"]
+__all__ = ["Compared", "Confidence", "Posterior", "gathered"]
 
 Array = NDArray[np.float64]
 LEVELS = (0.6827, 0.90, 0.95)
 """Where no scan says which."""
-KINDS = {"toys": "critical", "learned": "critical_learned"}
-"""Critical values besides those of Wilks' theorem, by the variable that holds them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +93,11 @@ class Confidence:
         return {name: float(value) for name, value in json.loads(self.scan.attrs["best"]).items()}
 
     @property
+    def statistic_name(self) -> str:
+        """Of the test statistic."""
+        return statistic_of(self.scan)
+
+    @property
     def null(self) -> dict[str, Any] | None:
         """The hypothesis that was tested, if one was."""
         return null_of(self.scan)
@@ -104,16 +108,26 @@ class Confidence:
         return truth_of(self.scan)
 
     def kinds(self) -> tuple[str, ...]:
-        """Wilks, and what else gave critical values."""
-        held = [kind for kind, name in KINDS.items() if name in self.scan and (kind != "toys" or "toys" in self.scan)]
-        return ("Wilks", *held)
+        """Where critical values come from: Wilks' theorem where it speaks of the statistic, and toys, if there are any.
+
+        Those of toys are "toys" of each point, or "learned" from the toys of all; statistics other than the likelihood
+        ratio may have "asymptotic" ones.
+        """
+        wilks = ("Wilks",) if "wilks" in self.scan else ()
+        if "toys" in self.scan:
+            return (*wilks, str(self.scan.attrs.get("critical", "toys")))
+        return wilks or ("asymptotic",)
 
     def critical(self, kind: str, level: float) -> Array:
         """Critical values on the grid."""
         number = self.level(level)
         if kind == "Wilks":
             return np.full(self.statistic.shape, float(self.scan["wilks"].values[number]))
-        return np.asarray(self.scan[KINDS[kind]].values[number], dtype=float)
+        return np.asarray(self.scan["critical"].values[number], dtype=float)
+
+    def top(self) -> float:
+        """The largest critical value."""
+        return float(np.nanmax(self.scan["wilks" if "wilks" in self.scan else "critical"].values))
 
     def level(self, level: float) -> int:
         """The number of a level."""

@@ -21,6 +21,7 @@ from nuppl.results.summary import summarize_result
 
 __all__ = ["Overlap", "Reason", "overlaps", "reasons"]
 
+SAID = {"toys": "the toys", "learned": "values learned from toys"}
 EDGE = 0.01
 """Share of its range in which a number counts as lying at an end."""
 
@@ -188,6 +189,10 @@ def _boundary(scan: Confidence) -> Iterator[Reason]:
 
 
 def _critical(scan: Confidence, compared: Compared) -> Iterator[Reason]:
+    if "Wilks" not in scan.kinds():
+        text = f"{scan.name}: its statistic is {scan.statistic_name}, of which Wilks' theorem does not speak"
+        yield Reason("critical values", text, {"scan": scan.name, "statistic": scan.statistic_name})
+        return
     for kind in scan.kinds()[1:]:
         for level in compared.levels:
             value, wilks = scan.critical(kind, level), float(scan.critical("Wilks", level).flat[0])
@@ -195,9 +200,9 @@ def _critical(scan: Confidence, compared: Compared) -> Iterator[Reason]:
             above = float((value > wilks).mean())
             sizes = [int((scan.statistic <= scan.critical(each, level)).sum()) for each in ("Wilks", kind)]
             text = (
-                f"{scan.name}: at {100 * level:.4g} % the {kind} ask for {low:.3g} to {high:.3g} where Wilks' theorem "
-                f"says {wilks:.3g}, for more at {100 * above:.0f} % of the points; the region has {sizes[1]} points "
-                f"instead of {sizes[0]}"
+                f"{scan.name}: at {100 * level:.4g} % {SAID[kind]} ask for {low:.3g} to {high:.3g} where "
+                f"Wilks' theorem says {wilks:.3g}, for more at {100 * above:.0f} % of the points; "
+                f"the region has {sizes[1]} points instead of {sizes[0]}"
             )
             figures = {"scan": scan.name, "level": level, "wilks": wilks, "lowest": low, "highest": high}
             yield Reason("critical values", text, {**figures, "points": {"Wilks": sizes[0], kind: sizes[1]}})

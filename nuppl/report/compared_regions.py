@@ -202,7 +202,9 @@ def _confidence(scan: Confidence, place: int, name: str, compared: Compared) -> 
                 critical = scan.critical(kind, level)
                 above = (scan.statistic - critical).min(axis=others)
                 at_best = -float(critical.flat[scan.statistic.argmin()])
-            x, field = _with_best(scan.axes[place], above, scan.best[name], at_best)
+            x, field = scan.axes[place], above
+            if "Wilks" in scan.kinds():
+                x, field = _with_best(x, field, scan.best[name], at_best)
             yield Interval(name, level, scan.name, method, _pairs(intervals(x, field, np.zeros(len(x)))))
 
 

@@ -20,9 +20,15 @@ __all__ = ["contours", "curves", "interval_picture"]
 
 RUNS = (BLUE, "#2f8f5b", "#4aa3a3", "#5b6675")
 SCANS = (ORANGE, "#8e5bb5", "#b8860b", "#a3485f")
-LINES: Mapping[str, Any] = {"credible": "-", "Wilks": (0, (4, 2)), "toys": "-", "learned": (0, (1, 1.2))}
+LINES: Mapping[str, Any] = {
+    "credible": "-",
+    "Wilks": (0, (4, 2)),
+    "toys": "-",
+    "learned": (0, (1, 1.2)),
+    "asymptotic": "-.",
+}
 """Of each kind of region; credible ones are filled besides."""
-WIDTHS: Mapping[str, float] = {"credible": 1.0, "Wilks": 1.1, "toys": 2.0, "learned": 1.6}
+WIDTHS: Mapping[str, float] = {"credible": 1.0, "Wilks": 1.1, "toys": 2.0, "learned": 1.6, "asymptotic": 1.1}
 FAILED = 2
 
 
@@ -139,7 +145,7 @@ def _densities(axes: Any, compared: Compared, common: Plane, shade: Mapping[str,
 
 
 def _statistics(axes: Any, compared: Compared, shade: Mapping[str, str]) -> None:
-    top = 1.5 * max(float(scan.critical("Wilks", compared.levels[-1])[0]) for scan in compared.scans)
+    top = 1.5 * max(scan.top() for scan in compared.scans)
     for scan in compared.scans:
         x, colour = scan.axes[0], shade[scan.name]
         axes.plot(
@@ -155,7 +161,8 @@ def _statistics(axes: Any, compared: Compared, shade: Mapping[str, str]) -> None
                     axes.fill_between(x, value - error, value + error, color=colour, alpha=0.25, lw=0)
         lost = np.asarray(scan.scan["status"].values) == FAILED
         axes.plot(x[lost], np.zeros(lost.sum()), "x", color=GREY)
-    axes.set(ylim=(0.0, top), ylabel=r"$-2\,\Delta\log L$")
+    likelihood = all("Wilks" in scan.kinds() for scan in compared.scans)
+    axes.set(ylim=(0.0, top), ylabel=r"$-2\,\Delta\log L$" if likelihood else "test statistic")
 
 
 def interval_picture(compared: Compared, rows: Sequence[Interval]) -> list[Picture]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from nuppl.results.contours import borders
 from nuppl.results.intervals import intervals
 from nuppl.results.metadata import metadata
+from nuppl.results.scan_cls import statistic_of
 from nuppl.results.scan_more import null_of
 
 __all__ = ["files", "present"]
@@ -69,7 +70,8 @@ def _entry(name: str, text: str, columns: Mapping[str, Any], said: Mapping[str, 
 def _tables(groups: Mapping[str, xr.Dataset]) -> Iterator[tuple[str, str, dict[str, list[Column]]]]:
     scan = groups["scan"]
     names = json.loads(scan.attrs["parameters"])
-    how = "critical values from pseudo-experiments" if "toys" in scan else "critical values of Wilks' theorem"
+    wilks = "toys" not in scan and "wilks" in scan
+    how = "critical values of Wilks' theorem" if wilks else "critical values from pseudo-experiments"
     yield "scan", f"Profiled likelihood over {', '.join(names)}, {how}.", _grid(scan, names)
     if len(names) == 1:
         yield "intervals", f"Accepted intervals of {names[0]}, {how}.", _intervals(scan, names[0])
@@ -95,7 +97,8 @@ def _grid(scan: xr.Dataset, names: Sequence[str]) -> dict[str, list[Column]]:
 
     best = json.loads(scan.attrs["best"])
     at_best = [{"name": f"best fit, {name}", "value": f"{value:.{DIGITS}g}"} for name, value in best.items()]
-    dependent = [_column("-2 Delta log L", "", flat("statistic"), qualifiers=at_best)]
+    name = "-2 Delta log L" if "wilks" in scan else f"test statistic ({statistic_of(scan)})"
+    dependent = [_column(name, "", flat("statistic"), qualifiers=at_best)]
     if "p_value" in scan:
         dependent.append(_column("p-value", "", flat("p_value"), flat("p_value_error")))
     for number, level in enumerate(scan["level"].values):

@@ -44,7 +44,8 @@ def _columns(scan: xr.Dataset, names: list[str]) -> Iterator[tuple[str, np.ndarr
             yield name, scan[name].transpose(*names).values.ravel()
     size = scan["statistic"].size
     for number, level in enumerate(scan["level"].values):
-        yield f"wilks@{level:g}", np.full(size, float(scan["wilks"].values[number]))
+        if "wilks" in scan:
+            yield f"wilks@{level:g}", np.full(size, float(scan["wilks"].values[number]))
         for name in ("critical", "critical_error"):
-            if "toys" in scan:
+            if "toys" in scan or "wilks" not in scan:
                 yield f"{name}@{level:g}", scan[name].isel(level=number).transpose(*names).values.ravel()
