@@ -78,7 +78,7 @@ class LearnedCritical:
         for node in leaf.unique():
             here, own = leaf == node, self.scores[self.leaf == node]
             above = (own[None] >= score[here, None] - 1e-12).sum(1)
-            p[here] = (above + 1.0) / (len(own) + 1.0)
+            p[here] = (above.double() + 1.0) / (len(own) + 1.0)
             error[here] = (p[here] * (1.0 - p[here]) / max(1, len(own))).sqrt()
         return p, error
 
