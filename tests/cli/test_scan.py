@@ -163,3 +163,12 @@ def test_a_statistic_of_a_user_and_another_file_under_its_name(run, tmp_path):
     assert run("scan", GAUSSIAN, *SMALL, *chosen, "--resume")[1] == out
     (tmp_path / "mine.py").write_text("def distance(seen):\n    return (seen.estimate - seen.tested).abs().sum(1)\n")
     assert run("scan", GAUSSIAN, *SMALL, *chosen, "--resume")[0] == 3
+
+
+def test_toys_are_fitted_by_matrix_products_and_a_sample_in_full(run):
+    arguments = ("--over", "sin2_2theta14=0:0.4,dm2_41", "--grid", "8x9", "--toys", "256", "--fits", "linear")
+    code, out, err = run("scan", TWO, *arguments, "--check", "40")
+    assert code in (0, 4) and "40 toys fitted in both ways: t of linear fits minus t of full ones" in out, (out, err)
+    assert (code == 4) == ("full fits of toys say other than linear ones" in err)
+    code, _, err = run("scan", TWO, *arguments, "--critical", "learned", "--out", "other")
+    assert code == 2 and "--fits linear: expected --critical toys" in err
