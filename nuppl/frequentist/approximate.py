@@ -27,7 +27,7 @@ from nuppl.typing import Progress, silent
 
 __all__ = ["Approximate"]
 
-_DRAWS, _WORK, _CHUNK, _KNOTS, _STREAM = (1024, 4096), 1_000_000, 1024, 512, 46 << 24
+_DRAWS, _WORK, _CHUNK, _KNOTS, _STREAM = (1024, 8192), 1_000_000, 1024, 512, 46 << 24
 """z at least and at most, and at all points together; z at a time; values of t that are kept at each point; the stream
 of random numbers."""
 
@@ -35,7 +35,7 @@ _DIFFERENCE = 1e-3
 """Of half a cell, for slopes."""
 
 _TEMPLATES, _NEAR, _STEP, _REACH = 1000, 225, 0.5, 3.5
-"""About how many tau over the whole ranges, and near theta at most; there their step and reach in standard deviations."""
+"""About how many tau over the whole ranges, and near theta; there their step and reach in standard deviations."""
 
 
 @dataclass(frozen=True, eq=False)
