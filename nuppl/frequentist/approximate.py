@@ -4,8 +4,9 @@ With R of `linear`, y = R m(theta) + z and z ~ N(0, 1), the statistic at theta i
 
     t = max over tau of  |z|^2 - |R m(theta) - R m(tau) + z|^2,   or 0,
 
-tau on template grids over the ranges of the scan and of the parameters, and on a fine one within a few standard
-deviations of theta. It knows bounds and many minima, and is a map u = F_0(t | theta) in which little is left to learn.
+tau on template grids over the ranges of the scan and of the parameters, from the best of these one Gauss-Newton step
+within its cell and the bounds, and on a fine grid within a few standard deviations of theta. It knows bounds and many
+minima, and is a map u = F_0(t | theta) in which little is left to learn.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from nuppl.frequentist.grid import Grid
 from nuppl.frequentist.profile import Profile
+from nuppl.frequentist.refined import refined
 from nuppl.language.precision import double_precision
 from nuppl.language.simulation import tile_seed
 from nuppl.optimize.objective import natural_objective
@@ -25,12 +27,15 @@ from nuppl.typing import Progress, silent
 
 __all__ = ["Approximate"]
 
-_DRAWS, _WORK, _CHUNK, _KNOTS, _STREAM = (2048, 8192), 1_000_000, 1024, 512, 46 << 24
+_DRAWS, _WORK, _CHUNK, _KNOTS, _STREAM = (1024, 8192), 1_000_000, 1024, 512, 46 << 24
 """z at least and at most, and at all points together; z at a time; values of t that are kept at each point; the stream
 of random numbers."""
 
+_DIFFERENCE = 1e-3
+"""Of half a cell, for slopes."""
+
 _TEMPLATES, _NEAR, _STEP, _REACH = 1000, 225, 0.5, 3.5
-"""About how many tau in each range, and near theta at most; their step and reach there in standard deviations."""
+"""About how many tau over the whole ranges, and near theta; there their step and reach in standard deviations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +60,7 @@ class Approximate:
         """
         linear, points = profile.linear, profile.grid.points
         here = _at(profile, points)
-        mean, other = (linear.means(at) @ linear.root.T for at in (here, _templates(profile)))
+        mean, far = linear.means(here) @ linear.root.T, _Templates.of(profile)
         draws = min(max(_WORK // len(mean), _DRAWS[0]), _DRAWS[1])
         engine = torch.quasirandom.SobolEngine(mean.shape[1], scramble=True, seed=tile_seed(seed, _STREAM) >> 32)
         uniform = engine.draw(draws, dtype=torch.float64).clamp(1e-12, 1.0 - 1e-12)
@@ -63,14 +68,16 @@ class Approximate:
         shares = _shares()
         ranks = (shares * draws).ceil().long().clamp(1, draws) - 1
         steps, found = _steps(len(profile.columns)), []
-        products = [part @ other.T for part in z.split(_CHUNK)]
+        products = [part @ far.means.T for part in z.split(_CHUNK)]
         for number, center in enumerate(mean):
             near = linear.means(_near(profile, here[number], steps)) @ linear.root.T
-            half = [0.5 * (center - tau).square().sum(1) for tau in (other, near)]
+            half = [0.5 * (center - tau).square().sum(1) for tau in (far.means, near)]
             parts = []
-            for part, far in zip(z.split(_CHUNK), products, strict=True):
-                best = torch.maximum((far - half[0]).amax(1), (part @ near.T - half[1]).amax(1))
-                parts.append(2.0 * (best - part @ center))
+            for part, product in zip(z.split(_CHUNK), products, strict=True):
+                drop, best = (product - half[0]).max(1)
+                own = part @ center
+                moved = 2.0 * (drop - own) + far.gain(part + center, best)
+                parts.append(torch.maximum(moved, 2.0 * ((part @ near.T - half[1]).amax(1) - own)))
             t = torch.cat(parts).clamp(min=0.0)
             found.append(t.sort().values[ranks])
             progress(number + 1, len(mean), "points approximated")
@@ -114,19 +121,64 @@ def _shares() -> Tensor:
     return 1.0 - (1.0 - torch.arange(1, _KNOTS, dtype=torch.float64) / _KNOTS) ** 1.25
 
 
-def _templates(profile: Profile) -> Tensor:
-    """Coordinates with shape (T, D)."""
-    grid, program, found = profile.grid, profile.likelihoods.natural.program, []
-    count = max(3, round(_TEMPLATES ** (1.0 / len(grid.axes))))
-    for whole in (True, False):
-        asked = []
-        for axis in grid.axes:
-            site = program.latents[axis.name]
-            ends = [float(site.lower), float(site.upper)] if whole and site.kind == "parameter" else [math.inf]
-            scanned = f"{axis.name}={float(axis.values[0])!r}:{float(axis.values[-1])!r}"
-            asked.append(axis.name if all(map(math.isfinite, ends)) else scanned)
-        found.append(_at(profile, Grid.over(program, asked, [count]).points))
-    return torch.cat(found)
+@dataclass(frozen=True, eq=False)
+class _Templates:
+    """Expected data R m at T points, and their slopes.
+
+    Attributes:
+        means: with shape (T, M).
+        slopes: with shape (T, M, K), in the units of half a cell.
+        low, high: how far a step may go, in these units, with shape (T, K).
+    """
+
+    means: Tensor
+    slopes: Tensor
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, profile: Profile) -> _Templates:
+        """Over the ranges of the parameters, and finer over those of the scan."""
+        whole, scanned = _whole(profile), refined(profile).grid
+        found = [cls._on(profile, grid) for grid in (whole, scanned)]
+        return cls(*(torch.cat([getattr(each, name) for each in found]) for name in ("means", "slopes", "low", "high")))
+
+    @classmethod
+    def _on(cls, profile: Profile, grid: Grid) -> _Templates:
+        linear, lower, upper = profile.linear, profile.likelihoods.natural.lower, profile.likelihoods.natural.upper
+        points, slopes, rooms = _at(profile, grid.points), [], []
+        means = linear.means(points)
+        for number, column in enumerate(profile.columns):
+            at = points[:, column]
+            half = 0.5 * float(at.max() - at.min()) / (grid.shape[number] - 1)
+            step = _DIFFERENCE * half * torch.where(at + _DIFFERENCE * half > upper[column], -1.0, 1.0)
+            moved = points.clone()
+            moved[:, column] = torch.maximum(at + step, lower[column])
+            rooms.append(((lower[column] - at).clamp(min=-half) / half, (upper[column] - at).clamp(max=half) / half))
+            slopes.append((linear.means(moved) - means) @ linear.root.T / (step / half)[:, None])
+        low, high = (torch.stack(part, 1) for part in zip(*rooms, strict=True))
+        return cls(means @ linear.root.T, torch.stack(slopes, 2), low, high)
+
+    def gain(self, seen: Tensor, best: Tensor) -> Tensor:
+        """By how much chi2 still falls in the cell of the best templates, numbers with shape (n,), with shape (n,)."""
+        slope = self.slopes[best]
+        gradient = torch.einsum("nm,nmk->nk", seen - self.means[best], slope)
+        curvature = slope.mT @ slope
+        ridge = 1e-6 * curvature.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + 1e-12
+        step = torch.linalg.solve(curvature + ridge * torch.eye(slope.shape[2]), gradient[:, :, None])[:, :, 0]
+        step = torch.minimum(torch.maximum(step, self.low[best]), self.high[best])
+        fallen: Tensor = 2.0 * (gradient * step).sum(1) - torch.einsum("nk,nkl,nl->n", step, curvature, step)
+        return fallen.clamp(min=0.0)
+
+
+def _whole(profile: Profile) -> Grid:
+    """A coarse grid over the whole ranges of the parameters."""
+    grid, program, asked = profile.grid, profile.likelihoods.natural.program, []
+    for axis in grid.axes:
+        site = program.latents[axis.name]
+        bounded = site.kind == "parameter" and math.isfinite(float(site.lower)) and math.isfinite(float(site.upper))
+        asked.append(axis.name if bounded else f"{axis.name}={float(axis.values[0])!r}:{float(axis.values[-1])!r}")
+    return Grid.over(program, asked, [max(3, round(_TEMPLATES ** (1.0 / len(grid.axes))))])
 
 
 def _steps(dim: int) -> Tensor:

@@ -184,5 +184,6 @@ def _ranks(scores: Tensor, level: float) -> Tensor:
     """The conformal score of a level, between those one binomial deviation below and above, with shape (3,)."""
     ordered, m = torch.cat([scores.sort().values, torch.ones(1, dtype=torch.float64)]), len(scores)
     spread = (m * level * (1.0 - level)) ** 0.5
-    rank = torch.tensor([(m + 1) * level - spread, (m + 1) * level, (m + 1) * level + spread])
+    places = [(m + 1) * level - spread, (m + 1) * level, (m + 1) * level + spread]
+    rank = torch.tensor(places, dtype=torch.float64)
     return ordered[(rank - 1e-9).ceil().long().clamp(1, m + 1) - 1]

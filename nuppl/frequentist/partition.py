@@ -45,7 +45,7 @@ class Partition:
         >>> Partition.grown(x, scores).leaves, Partition.grown(x, scores ** (1 + (x[:, 0] > 0.5))).leaves
         (1, 2)
         """
-        below = (scores[:, None] <= torch.tensor(_SHARES)).double()
+        below = (scores[:, None] <= torch.tensor(_SHARES, dtype=torch.float64)).double()
         nodes: list[tuple[int, float, int, int]] = []
         _grow(points, below, torch.arange(len(points)), nodes)
         axis, threshold, first, second = zip(*nodes, strict=True)
