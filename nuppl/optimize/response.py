@@ -158,8 +158,11 @@ def _ratio(mean: Tensor, reference: Tensor) -> Tensor:
 
 
 def _factor(core: Tensor) -> Tensor:
-    factor: Tensor = torch.linalg.cholesky(core + torch.eye(core.shape[-1]))
-    return factor
+    one = torch.eye(core.shape[-1])
+    factor, failed = torch.linalg.cholesky_ex(core + one)
+    # Where expected data are not finite a lane goes where its prior points, and fails.
+    found: Tensor = torch.where((failed > 0)[..., None, None], one, factor)
+    return found
 
 
 def _sets(rows: Tensor) -> tuple[Tensor, Tensor]:
