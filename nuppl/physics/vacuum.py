@@ -17,12 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nuppl.errors import InputError, unknown
-from nuppl.physics.mixing import Mixing, NFlavor, Rotation, Value
-from nuppl.physics.parametrisation import NUFIT_6_0, FourFlavor, ThreeFlavor
+from nuppl.physics.arguments import flavor_index, not_negative, positive
+from nuppl.physics.mixing import Mixing, Value
 from nuppl.units import OSCILLATION_PHASE
 
-__all__ = ["NUFIT_6_0", "FourFlavor", "Mixing", "NFlavor", "Rotation", "ThreeFlavor", "probability", "survival_terms"]
+__all__ = ["probability", "survival_terms"]
 
 _CHUNK = 32_768  # points per pass: larger intermediates leave the cache and cost up to four times as much
 
@@ -33,11 +32,12 @@ def survival_terms(mixing: Mixing, flavor: str = "e") -> tuple[Tensor, Tensor]:
     Both have shape (*, P), for the P pairs of mass states 21, 31, 32, 41, 42, 43, ...: w = 4 |U_ai|^2 |U_aj|^2, and
     d = dm2_ij in eV^2. Antineutrinos have the same. Raises InputError (a ValueError) for an unknown flavor.
 
+    >>> from nuppl.physics.oscillation import ThreeFlavor
     >>> weights, splittings = survival_terms(ThreeFlavor(sin2_theta13=0.0, dm2_31=2.5e-3, sin2_theta12=0.25))
     >>> [round(weight, 12) for weight in weights.tolist()]
     [0.75, 0.0, 0.0]
     """
-    return mixing.survival_weights(_flavor_index("flavor", flavor, mixing.flavors)), mixing.splittings
+    return mixing.survival_weights(flavor_index("flavor", flavor, mixing.flavors)), mixing.splittings
 
 
 def probability(
@@ -59,14 +59,15 @@ def probability(
     Rows sum to 1 to rounding, which may also leave a vanishing probability at -1e-16. Phases are reduced exactly: none
     is too large. Raises InputError (a ValueError) for energies <= 0, negative baselines and unknown flavors.
 
+    >>> from nuppl.physics.oscillation import ThreeFlavor
     >>> mixing = ThreeFlavor(sin2_2theta13=0.085, dm2_32=2.47e-3)
     >>> round(probability(mixing, energy=4.0, baseline=1600.0, initial="e", final="e", antineutrino=True).item(), 4)
     0.9209
     """
-    length_over_energy = _length_over_energy(energy, baseline)
+    length_over_energy = not_negative("baseline", baseline) / positive("energy", energy)
     names = mixing.flavors
-    initials = range(len(names)) if initial is None else [_flavor_index("initial", initial, names)]
-    finals = range(len(names)) if final is None else [_flavor_index("final", final, names)]
+    initials = range(len(names)) if initial is None else [flavor_index("initial", initial, names)]
+    finals = range(len(names)) if final is None else [flavor_index("final", final, names)]
     terms = _terms(mixing, [(a, b) for a in initials for b in finals], antineutrino)
     channels = _evaluate(length_over_energy, mixing.splittings, terms)
     if initial is not None and final is not None:
@@ -147,22 +148,3 @@ def _channel(term: _Terms, sin2: list[Tensor], sincos: list[Tensor], coefficient
         for coefficient, function in zip(next(coefficients).unbind(0), functions, strict=True):
             total = torch.addcmul(total, coefficient, function)
     return total
-
-
-def _length_over_energy(energy: Value, baseline: Value) -> Tensor:
-    energies = torch.as_tensor(energy, dtype=torch.float64)
-    baselines = torch.as_tensor(baseline, dtype=torch.float64)
-    for name, expected, values, bad in (
-        ("energy", "above 0", energies, energies <= 0.0),
-        ("baseline", "from 0", baselines, baselines < 0.0),
-    ):
-        if bool(bad.any()):
-            given = values.detach()[bad][0].item()
-            raise InputError(f"{name}: expected values {expected}, got {given:g}: cut the range that is given")
-    return baselines / energies
-
-
-def _flavor_index(argument: str, flavor: str, names: tuple[str, ...]) -> int:
-    if flavor not in names:
-        raise unknown(f"{argument} flavor", flavor, names)
-    return names.index(flavor)
