@@ -1,0 +1,44 @@
+"""Arguments that the functions of oscillation share: checked once, refused by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nuppl.errors import InputError, unknown
+from nuppl.physics.mixing import Value
+
+__all__ = ["flavor_index", "not_negative", "positive", "within"]
+
+
+def positive(name: str, value: Value) -> Tensor:
+    """A value above 0 as a float64 tensor. Raises InputError (a ValueError) naming the argument."""
+    values = torch.as_tensor(value, dtype=torch.float64)
+    return _refuse(name, "above 0", values, values <= 0.0)
+
+
+def not_negative(name: str, value: Value) -> Tensor:
+    """A value from 0 as a float64 tensor. Raises InputError (a ValueError) naming the argument."""
+    values = torch.as_tensor(value, dtype=torch.float64)
+    return _refuse(name, "from 0", values, values < 0.0)
+
+
+def within(name: str, value: Value, low: float, high: float) -> Tensor:
+    """A value in [low, high] as a float64 tensor. Raises InputError (a ValueError) naming the argument."""
+    values = torch.as_tensor(value, dtype=torch.float64)
+    return _refuse(name, f"in [{low:g}, {high:g}]", values, (values < low) | (values > high))
+
+
+def _refuse(name: str, expected: str, values: Tensor, bad: Tensor) -> Tensor:
+    # NaN passes, so that one bad lane does not stop a batch
+    if bool(bad.any()):
+        given = values.detach()[bad][0].item()
+        raise InputError(f"{name}: expected values {expected}, got {given:g}: cut the range that is given")
+    return values
+
+
+def flavor_index(argument: str, flavor: str, names: tuple[str, ...]) -> int:
+    """Row of a flavor in U. Raises InputError (a ValueError) for an unknown one."""
+    if flavor not in names:
+        raise unknown(f"{argument} flavor", flavor, names)
+    return names.index(flavor)

@@ -1,0 +1,30 @@
+"""Neutrino oscillation: mixing, probabilities in vacuum, in matter and through the Earth, initial states, averages.
+
+    from nuppl.physics import oscillation
+
+Everything is in float64 and differentiable in every parameter. Parameters, energies and baselines broadcast from the
+right. In vacuum energies and baselines are in MeV and m or in GeV and km, which is the same; in matter in GeV and km.
+"""
+
+from __future__ import annotations
+
+from nuppl.physics.matter import matter_probability, slabs_probability
+from nuppl.physics.mixing import Mixing, NFlavor, Rotation
+from nuppl.physics.parametrisation import NUFIT_6_0, FourFlavor, ThreeFlavor
+from nuppl.physics.potentials import MATTER_POTENTIAL, nonstandard
+from nuppl.physics.vacuum import probability, survival_terms
+
+__all__ = [
+    "MATTER_POTENTIAL",
+    "NUFIT_6_0",
+    "FourFlavor",
+    "Mixing",
+    "NFlavor",
+    "Rotation",
+    "ThreeFlavor",
+    "matter_probability",
+    "nonstandard",
+    "probability",
+    "slabs_probability",
+    "survival_terms",
+]
