@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
 from nuppl.errors import InputError, unknown
 from nuppl.physics.mixing import Value
 
-__all__ = ["flavor_index", "not_negative", "positive", "within"]
+__all__ = ["Values", "flavor_index", "not_negative", "positive", "within"]
 
 
-def positive(name: str, value: Value) -> Tensor:
+Values: TypeAlias = Value | Sequence[float]
+"""A float, a list of floats, or a tensor."""
+
+
+def positive(name: str, value: Values) -> Tensor:
     """A value above 0 as a float64 tensor. Raises InputError (a ValueError) naming the argument."""
     values = torch.as_tensor(value, dtype=torch.float64)
     return _refuse(name, "above 0", values, values <= 0.0)
 
 
-def not_negative(name: str, value: Value) -> Tensor:
+def not_negative(name: str, value: Values) -> Tensor:
     """A value from 0 as a float64 tensor. Raises InputError (a ValueError) naming the argument."""
     values = torch.as_tensor(value, dtype=torch.float64)
     return _refuse(name, "from 0", values, values < 0.0)
 
 
-def within(name: str, value: Value, low: float, high: float) -> Tensor:
+def within(name: str, value: Values, low: float, high: float) -> Tensor:
     """A value in [low, high] as a float64 tensor. Raises InputError (a ValueError) naming the argument."""
     values = torch.as_tensor(value, dtype=torch.float64)
     return _refuse(name, f"in [{low:g}, {high:g}]", values, (values < low) | (values > high))

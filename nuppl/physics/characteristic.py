@@ -1,4 +1,4 @@
-r"""Characteristic polynomial and adjugate of the Hamiltonian of a mixing, as polynomials in the eigenvalue and the potential.
+r"""Characteristic polynomial and adjugate of a Hamiltonian, as polynomials in the eigenvalue and the potential.
 
 With M = D + x A in the basis of mass states (D = diag(m_k^2 - m_1^2), A = U^+ V U),
 
@@ -39,7 +39,7 @@ def coefficients(pmns: Tensor, squared_masses: Tensor, potential: Tensor) -> tup
         dim=-3,
     )  # z, D and x A: the three parts of an entry of z - D - x A
     adjugate = _adjugate(entries)  # (*, N^2 entries, N^2 pairs of powers)
-    column = adjugate[..., :: count, :]  # adj_j1, to expand the determinant along the first row
+    column = adjugate[..., ::count, :]  # adj_j1, to expand the determinant along the first row
     parts = entries[..., 0, :] @ column  # (*, 3, N^2)
     chi = parts.real.flatten(-2) @ _raised(count)
     both = (pmns[..., :, None, :, None] * pmns.conj()[..., None, :, None, :]).flatten(-4, -3).flatten(-2)

@@ -15,8 +15,8 @@ __all__ = ["pieces"]
 def pieces(tensors: Sequence[Tensor], leading: Sequence[int], points: int) -> Iterator[list[Tensor]]:
     """Pieces of all tensors along the longest axis (*) of their common shape, of at most about `points` points each.
 
-    The first `leading[i]` axes of tensor i do not take part. A tensor that broadcasts along the longest axis is in every
-    piece as it is. The pieces lie along the axis `longest(...)`, counted from the right.
+    The first `leading[i]` axes of tensor i do not take part. A tensor that broadcasts along the longest axis is in
+    every piece as it is. The pieces lie along the axis `longest(...)`, counted from the right.
     """
     shape = torch.broadcast_shapes(*(tensor.shape[n:] for tensor, n in zip(tensors, leading, strict=True)))
     axis = longest(shape)

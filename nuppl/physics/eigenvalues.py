@@ -3,10 +3,10 @@ r"""Eigenvalues of Hermitian 3x3 and 4x4 matrices from their characteristic poly
     chi(z) = z^N + c_{N-1} z^{N-1} + ... + c_0
 
 N = 3: Viete's trigonometric formula. N = 4: with z = t - c_3/4 and the three roots y_i >= 0 of the resolvent cubic
-y^3 + 2 p y^2 + (p^2 - 4 r) y - q^2 of t^4 + p t^2 + q t + r, the roots are (+-sqrt(y_1) +- sqrt(y_2) +- sqrt(y_3))/2 with
-an odd (q > 0) or even number of minus signs (Euler). Each is then polished by Weierstrass' simultaneous Newton steps
-z_k -= chi(z_k) / prod_j (z_k - z_j) (Durand, Kerner), which bring graded spectra, such as 1 eV^2 beside 1e-5 eV^2, to
-the accuracy of the coefficients.
+y^3 + 2 p y^2 + (p^2 - 4 r) y - q^2 of t^4 + p t^2 + q t + r, the roots are (+-sqrt(y_1) +- sqrt(y_2) +- sqrt(y_3))/2
+with an odd (q > 0) or even number of minus signs (Euler). Each is then polished by Weierstrass' simultaneous Newton
+steps z_k -= chi(z_k) / prod_j (z_k - z_j) (Durand, Kerner), which bring graded spectra, such as 1 eV^2 beside 1e-5
+eV^2, to the accuracy of the coefficients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 __all__ = ["Spectrum", "spectrum"]
 
-_SEPARATION = 1e-4  # a pair closer than this, relative to its distance from zero, is left to the general method
+_SEPARATION = {3: 2e-3, 4: 1e-2}  # pairs closer than this times their distance from zero are left to the general method
 _CONVERGED = 1e-7  # of the smallest gap: the next step, quadratic, is below rounding
 _STEPS = 6
 _TINY = 1e-300
@@ -63,7 +63,7 @@ def _all_resolved(roots: list[Tensor], steps: list[Tensor]) -> bool:
     """A sufficient test, from extremes over all lanes alone, and so at a fraction of the cost of the full one."""
     sizes = [max(map(abs, _extremes(root))) for root in roots]
     gaps = [_extremes(upper - lower)[0] for lower, upper in itertools.pairwise(roots)]
-    apart = all(gap > _SEPARATION * (a + b) for gap, a, b in zip(gaps, sizes, sizes[1:], strict=False))
+    apart = all(gap > _SEPARATION[len(roots)] * (a + b) for gap, a, b in zip(gaps, sizes, sizes[1:], strict=False))
     return apart and all(max(map(abs, _extremes(step))) <= _CONVERGED * min(gaps) for step in steps)
 
 
@@ -83,7 +83,7 @@ def _separated(roots: list[Tensor]) -> Tensor:
     pairs = itertools.pairwise(roots)
     return functools.reduce(
         torch.logical_and,
-        [upper - lower > _SEPARATION * (upper.abs() + lower.abs()) for lower, upper in pairs],
+        [upper - lower > _SEPARATION[len(roots)] * (upper.abs() + lower.abs()) for lower, upper in pairs],
     )
 
 

@@ -2,8 +2,8 @@ r"""The Hamiltonian of a mixing in matter of any constant density, prepared for 
 
     2 E H = U D U^+ + x V,   x = 2 E V_CC,   S = exp(-i t 2 E H),   t = L / (2 E hbar c)
 
-`Hamiltonian.amplitudes` takes three and four flavors through the closed form of `amplitudes`, and the lanes that it leaves
-out, as well as other numbers of flavors, through `spectral`.
+`Hamiltonian.amplitudes` takes three and four flavors through the closed form of `amplitudes`, and the lanes that it
+leaves out, as well as other numbers of flavors, through `spectral`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nuppl.physics import amplitudes as closed
+from nuppl.physics.amplitudes import amplitudes
 from nuppl.physics.characteristic import coefficients
 from nuppl.physics.chunks import longest, pieces
 from nuppl.physics.mixing import Mixing, Value
 from nuppl.physics.potentials import MATTER_POTENTIAL, relative_potential
 from nuppl.physics.spectral import evolution
+from nuppl.physics.waves import Degrees
 from nuppl.units import OSCILLATION_PHASE
 
 __all__ = ["Hamiltonian", "potential_scale", "time_scale"]
@@ -30,8 +31,8 @@ _SPECTRAL_POINTS = 16_384
 class Hamiltonian(NamedTuple):
     """D, U and V with shapes (*, N), (*, N, N), (*, N, N), and the polynomials of `characteristic` made of them.
 
-    `chi` has the shape (N, N+1, *), real; `adjugate` (2, N final, N initial, N, N, *), real and imaginary part. Both are
-    None unless N is 3 or 4. `support` are the flavors with a potential, or None where V is not diagonal.
+    `chi` has the shape (N, N+1, *), real; `adjugate` (2, N final, N initial, N, N, *), real and imaginary part. Both
+    are None unless N is 3 or 4. `support` are the flavors with a potential, or None where V is not diagonal.
     """
 
     squared_masses: Tensor
@@ -60,7 +61,7 @@ class Hamiltonian(NamedTuple):
         return cls(masses, pmns, potential, chi, parts, support)
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """N."""
         return self.pmns.shape[-1]
 
@@ -72,25 +73,26 @@ class Hamiltonian(NamedTuple):
         if self.chi is None or self.adjugate is None:
             return self._general(channels, x, t)
         tables = torch.stack([self.adjugate[:, b, a] for a, b in channels], dim=1)
-        real, imaginary, left_out = closed.amplitudes(x, t, self.chi, tables, self._degrees(channels))
+        real, imaginary, left_out = amplitudes(x, t, self.chi, tables, self._degrees(channels))
         if not bool(left_out.any()):
             return real, imaginary
-        rest = self._rest(left_out, x, t)._matrix(x.expand(left_out.shape)[left_out], t.expand(left_out.shape)[left_out])
+        lanes = (x.expand(left_out.shape)[left_out], t.expand(left_out.shape)[left_out])
+        rest = self._rest(left_out)._matrix(*lanes)
         chosen = torch.stack([rest[:, b, a] for a, b in channels])
         where = left_out.expand(real.shape)
         return real.masked_scatter(where, chosen.real), imaginary.masked_scatter(where, chosen.imag)
 
-    def _degrees(self, channels: Sequence[tuple[int, int]]) -> closed.Degrees:
+    def _degrees(self, channels: Sequence[tuple[int, int]]) -> Degrees:
         survival = tuple(a == b for a, b in channels)
         if self.support is None:
-            return closed.Degrees(self.count, (self.count - 1,) * len(channels), survival)
+            return Degrees(self.size, (self.size - 1,) * len(channels), survival)
         # row a and column b are not in the minors of adj_ba, and with them go their potentials
         powers = tuple(len(self.support - {a, b}) for a, b in channels)
-        return closed.Degrees(len(self.support), powers, survival)
+        return Degrees(len(self.support), powers, survival)
 
-    def _rest(self, lanes: Tensor, x: Tensor, t: Tensor) -> Hamiltonian:
+    def _rest(self, lanes: Tensor) -> Hamiltonian:
         shape = lanes.shape
-        n = self.count
+        n = self.size
         return self._replace(
             squared_masses=self.squared_masses.expand(*shape, n)[lanes],
             pmns=self.pmns.expand(*shape, n, n)[lanes],

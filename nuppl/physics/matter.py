@@ -2,8 +2,8 @@ r"""Oscillation in matter of constant density and through slabs of constant dens
 
     P(a -> b) = |S_ba|^2,   S = S_K ... S_2 S_1,   S_k = exp(-i H_k L_k),   H = U D U^+ / (2 E) + V
 
-(Wolfenstein, Phys. Rev. D 17, 2369; Mikheyev, Smirnov, Sov. J. Nucl. Phys. 42, 913). Energies are in GeV, lengths in km,
-densities in g/cm^3. Each S_k is exact; see `amplitudes` for its closed form.
+(Wolfenstein, Phys. Rev. D 17, 2369; Mikheyev, Smirnov, Sov. J. Nucl. Phys. 42, 913). Energies are in GeV, lengths in
+km, densities in g/cm^3. Each S_k is exact; see `amplitudes` for its closed form.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nuppl.errors import InputError, unknown
-from nuppl.physics.arguments import flavor_index, not_negative, positive
+from nuppl.physics.arguments import Values, flavor_index, not_negative, positive
 from nuppl.physics.chunks import longest, pieces
 from nuppl.physics.hamiltonian import Hamiltonian, potential_scale, time_scale
 from nuppl.physics.mixing import Mixing, Value
@@ -26,9 +26,9 @@ _POINTS = 16_000
 
 def matter_probability(
     mixing: Mixing,
-    energy: Value,
-    baseline: Value,
-    density: Value,
+    energy: Values,
+    baseline: Values,
+    density: Values,
     *,
     electron_fraction: Value = 0.5,
     initial: str | None = None,
@@ -39,8 +39,8 @@ def matter_probability(
     """Probability P(initial -> final) in matter of constant density.
 
     `energy` (above 0, in GeV), `baseline` (from 0, in km), `density` (from 0, in g/cm^3) and `electron_fraction` (in
-    (0, 1]) broadcast with each other and with the parameters of `mixing` to the shape (*). Flavors and the trailing axes
-    of the result are as in `probability`; `initial` may also be a mass state, `nu1`, `nu2`, ... `epsilon` are
+    (0, 1]) broadcast with each other and with the parameters of `mixing` to the shape (*). Flavors and the trailing
+    axes of the result are as in `probability`; `initial` may also be a mass state, `nu1`, `nu2`, ... `epsilon` are
     non-standard interactions (see `nonstandard`). Raises InputError (a ValueError) naming the argument.
 
     >>> from nuppl.physics.oscillation import ThreeFlavor
@@ -48,12 +48,12 @@ def matter_probability(
     >>> nu = matter_probability(mixing, 2.0, 1300.0, 2.85, initial="mu", final="e")
     >>> bar = matter_probability(mixing, 2.0, 1300.0, 2.85, initial="mu", final="e", antineutrino=True)
     >>> round(nu.item(), 4), round(bar.item(), 4)
-    (0.0, 0.0)
+    (0.0508, 0.0116)
     """
     energy, baseline = positive("energy", energy), not_negative("baseline", baseline)
     density = not_negative("density", density)
     hamiltonian = Hamiltonian.of(mixing, antineutrino, electron_fraction, epsilon)
-    if initial in mass_states(hamiltonian.count):
+    if initial in mass_states(hamiltonian.size):
         lengths, densities = baseline.unsqueeze(-1), density.unsqueeze(-1)
         fractions = torch.as_tensor(electron_fraction, dtype=torch.float64).unsqueeze(-1)
         return slabs_probability(
@@ -71,17 +71,19 @@ def matter_probability(
     initials = range(len(names)) if initial is None else [flavor_index("initial", initial, names)]
     finals = range(len(names)) if final is None else [flavor_index("final", final, names)]
     x = potential_scale(energy, density, electron_fraction, antineutrino)
-    real, imaginary = hamiltonian.amplitudes([(a, b) for a in initials for b in finals], x, time_scale(energy, baseline))
+    real, imaginary = hamiltonian.amplitudes(
+        [(a, b) for a in initials for b in finals], x, time_scale(energy, baseline)
+    )
     return _with_axes(real.square() + imaginary.square(), initial, final, len(names))
 
 
 def slabs_probability(
     mixing: Mixing,
-    energy: Value,
-    lengths: Value,
-    densities: Value,
+    energy: Values,
+    lengths: Values,
+    densities: Values,
     *,
-    electron_fraction: Value = 0.5,
+    electron_fraction: Values = 0.5,
     initial: str | None = None,
     final: str | None = None,
     antineutrino: bool = False,
@@ -89,15 +91,15 @@ def slabs_probability(
 ) -> Tensor:
     """Probability P(initial -> final) through slabs of matter, each of constant density.
 
-    `lengths` (from 0, in km), `densities` (from 0, in g/cm^3) and `electron_fraction` have the shape (*, K) for K slabs in
-    the order in which they are crossed; K may be 1 where all are alike. Their other axes broadcast with `energy` (above
-    0, in GeV) and the parameters of `mixing` to the shape (*). The rest is as in `matter_probability`.
+    `lengths` (from 0, in km), `densities` (from 0, in g/cm^3) and `electron_fraction` have the shape (*, K) for K
+    slabs in the order in which they are crossed; K may be 1 where all are alike. Their other axes broadcast with
+    `energy` (above 0, in GeV) and the parameters of `mixing` to the shape (*). The rest is as in `matter_probability`.
 
     >>> from nuppl.physics.oscillation import ThreeFlavor
     >>> mixing = ThreeFlavor(sin2_theta13=0.0222, dm2_31=2.5e-3)
-    >>> halves = slabs_probability(mixing, 2.0, torch.tensor([650.0, 650.0]), torch.tensor([2.8]), initial="mu", final="e")
+    >>> halves = slabs_probability(mixing, 2.0, [650.0, 650.0], [2.8], initial="mu", final="e")
     >>> whole = matter_probability(mixing, 2.0, 1300.0, 2.8, initial="mu", final="e")
-    >>> abs(halves.item() - whole.item()) < 1e-14
+    >>> abs(halves.item() - whole.item()) < 1e-12
     True
     """
     lengths, densities = not_negative("lengths", lengths), not_negative("densities", densities)
@@ -119,7 +121,7 @@ def through_slabs(
     energy: Tensor,
     lengths: Tensor,
     densities: Tensor,
-    electron_fraction: Value,
+    electron_fraction: Values,
     initial: str | None,
     final: str | None,
     antineutrino: bool,
@@ -128,7 +130,7 @@ def through_slabs(
     """`slabs_probability` without its checks: densities of a higher-order scheme may fall below zero."""
     fractions = torch.as_tensor(electron_fraction, dtype=torch.float64)
     fractions = fractions.unsqueeze(-1) if fractions.ndim == 0 else fractions
-    slabs = torch.broadcast_shapes(lengths.shape[-1:], densities.shape[-1:], fractions.shape[-1:])[0]
+    slabs = _slabs(lengths, densities, fractions)
     fractions = fractions.movedim(-1, 0)
     # every distinct electron fraction needs polynomials of its own; most profiles have few
     alike = len(mixing.flavors) <= 3
@@ -149,13 +151,21 @@ def through_slabs(
     return _with_axes(probability, initial, final, len(names))
 
 
+def _slabs(*fields: Tensor) -> int:
+    counts = [field.shape[-1] for field in fields]
+    if set(counts) - {1, max(counts)}:
+        given = ", ".join(map(str, counts))
+        raise InputError(f"lengths, densities, electron_fraction: expected as many slabs in each (or one), got {given}")
+    return max(counts)
+
+
 def _key(fraction: Tensor, slab: int) -> object:
     return fraction.item() if fraction.numel() == 1 and not fraction.requires_grad else slab
 
 
 def _initial_states(hamiltonian: Hamiltonian, names: tuple[str, ...], initial: str | None) -> Tensor:
     """Amplitudes of flavors with shape (2, A states, N flavors, *), real and imaginary part."""
-    count = hamiltonian.count
+    count = hamiltonian.size
     unit = torch.stack([torch.eye(count, dtype=torch.float64), torch.zeros(count, count, dtype=torch.float64)])
     if initial is None:
         return unit
@@ -172,10 +182,12 @@ _Amplitude = tuple[Tensor, Tensor]
 
 def _evolve(hamiltonians: Sequence[Hamiltonian], x: Tensor, t: Tensor, states: Tensor, finals: list[int]) -> Tensor:
     """|<final| S_K ... S_1 |state>|^2 with shape (A * B, *) for A states and B finals."""
-    count = hamiltonians[0].count
+    count = hamiltonians[0].size
     unique = list({id(h): h for h in hamiltonians}.values())
     order = [next(i for i, u in enumerate(unique) if u is h) for h in hamiltonians]
-    fields = [[h.squared_masses.movedim(-1, 0), *(m.movedim((-2, -1), (0, 1)) for m in (h.pmns, h.potential))] for h in unique]
+    fields = [
+        [h.squared_masses.movedim(-1, 0), *(m.movedim((-2, -1), (0, 1)) for m in (h.pmns, h.potential))] for h in unique
+    ]
     tables = [[] if h.chi is None or h.adjugate is None else [h.chi, h.adjugate] for h in unique]
     inputs = [x, t, states] + [tensor for pair in zip(fields, tables, strict=True) for part in pair for tensor in part]
     width = len(fields[0]) + len(tables[0])
@@ -234,4 +246,4 @@ def _row_times_state(row: _Amplitude, state: list[_Amplitude]) -> _Amplitude:
 def _with_axes(channels: Tensor, initial: str | None, final: str | None, count: int) -> Tensor:
     """(C, *) as (*), (*, N) or (*, N, N): an axis for each flavor that is not named."""
     axes = [count] * ((initial is None) + (final is None))
-    return channels.movedim(0, -1).reshape(*channels.shape[1:], *axes)
+    return channels.movedim(0, -1).reshape((*channels.shape[1:], *axes))

@@ -3,9 +3,9 @@ r"""The potential of neutrinos in matter, relative to that of electron neutrinos
     V_CC = sqrt(2) G_F N_e = 7.6324662e-14 eV x density [g/cm^3] x Y_e
 
 (Wolfenstein, Phys. Rev. D 17, 2369; G_F/(hbar c)^3 = 1.1663787e-5 GeV^-2, CODATA 2018, and one gram per mole of
-nucleons). Active flavors share the neutral-current potential -sqrt(2) G_F N_n / 2 of neutrons, which sterile states lack.
-As a common phase is not seen, they have +V_CC (1 - Y_e) / (2 Y_e) instead. Non-standard interactions add V_CC eps_ab
-among active flavors, eps Hermitian and relative to electrons (Farzan, Tortola, Front. Phys. 6, 10).
+nucleons). Active flavors share the neutral-current potential -sqrt(2) G_F N_n / 2 of neutrons, which sterile states
+lack. As a common phase is not seen, they have +V_CC (1 - Y_e) / (2 Y_e) instead. Non-standard interactions add V_CC
+eps_ab among active flavors, eps Hermitian and relative to electrons (Farzan, Tortola, Front. Phys. 6, 10).
 """
 
 from __future__ import annotations

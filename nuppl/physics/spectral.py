@@ -20,12 +20,14 @@ __all__ = ["evolution"]
 
 
 def evolution(hamiltonian: Tensor, time: Tensor) -> Tensor:
-    """exp(-i time hamiltonian) with shape (*, N, N), for a Hermitian matrix with shape (*, N, N) and a time with shape (*).
+    """exp(-i time hamiltonian) with shape (*, N, N), for Hermitian matrices with shape (*, N, N) and times with shape
+    (*).
 
     A matrix that holds NaN or infinity gives NaN.
     """
     shape = torch.broadcast_shapes(hamiltonian.shape[:-2], time.shape)
-    result: Tensor = _Evolution.apply(hamiltonian.expand(*shape, *hamiltonian.shape[-2:]), time.expand(shape))
+    matrices = hamiltonian.expand(*shape, *hamiltonian.shape[-2:])
+    result: Tensor = _Evolution.apply(matrices, time.expand(shape))  # type: ignore[no-untyped-call]
     return result
 
 
@@ -37,10 +39,11 @@ class _Evolution(torch.autograd.Function):
         values = torch.where(finite[..., None], values, math.nan)
         phases = torch.polar(torch.ones_like(values), -values * time[..., None])
         ctx.save_for_backward(values, vectors, time)
-        return (vectors * phases.unsqueeze(-2)) @ vectors.mH
+        evolved: Tensor = (vectors * phases.unsqueeze(-2)) @ vectors.mH
+        return evolved
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         values, vectors, time = ctx.saved_tensors
         inner = vectors.mH @ gradient @ vectors

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import resource
 import subprocess
 import sys
 from typing import Any
@@ -100,7 +99,7 @@ def test_constant_density_to_fifty_digits(name: str, antineutrino: bool) -> None
         )
         expected = torch.stack([digits(name, e, slab, antineutrino) for e in ENERGIES])
         torch.testing.assert_close(given, expected, rtol=0, atol=1e-9 if "four" in name else 1e-11)
-        torch.testing.assert_close(given.sum(-1), torch.ones_like(energy), rtol=0, atol=1e-11)
+        assert (given.sum(-1) - 1.0).abs().max() < 1e-11
 
 
 def test_resonances_to_fifty_digits() -> None:
@@ -148,7 +147,7 @@ def test_identical_slabs_are_one(name: str, antineutrino: bool) -> None:
     slabs = slabs_probability(mixing, energy, lengths, torch.tensor([11.0]), **options)
     whole = matter_probability(mixing, energy, 12_742.0, 11.0, **options)
     torch.testing.assert_close(slabs, whole, rtol=0, atol=1e-9 if "four" in name else 1e-11)
-    torch.testing.assert_close(slabs.sum(-1), torch.ones_like(energy), rtol=0, atol=1e-11)
+    assert (slabs.sum(-1) - 1.0).abs().max() < 1e-11
 
 
 def test_slabs_are_the_product_of_their_evolutions() -> None:
@@ -164,9 +163,7 @@ def test_slabs_are_the_product_of_their_evolutions() -> None:
     lengths, densities, fractions = (torch.tensor(c, dtype=torch.float64) for c in zip(*slabs, strict=True))
     given = slabs_probability(mixing, energy, lengths, densities, electron_fraction=fractions)
     torch.testing.assert_close(given, product.abs().square().mT, rtol=0, atol=1e-11)
-    back = slabs_probability(
-        mixing, energy, lengths.flip(0), densities.flip(0), electron_fraction=fractions.flip(0)
-    )
+    back = slabs_probability(mixing, energy, lengths.flip(0), densities.flip(0), electron_fraction=fractions.flip(0))
     assert (back - given).abs().max() > 1e-4
     nu2 = slabs_probability(mixing, energy, lengths, densities, electron_fraction=fractions, initial="nu2")
     torch.testing.assert_close(nu2, (product @ u[:, 1]).abs().square(), rtol=0, atol=1e-11)
@@ -245,6 +242,7 @@ def test_ten_million_points_stay_below_one_gigabyte() -> None:
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / {n})"
     )
     # kilobytes a point at a million points: what scales does so linearly
-    done = subprocess.run([sys.executable, "-c", program.format(n=1_000_000)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program.format(n=1_000_000)], capture_output=True, text=True, check=True
+    )
     assert float(done.stdout) * 1e7 < 1e6
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nuppl.physics.hamiltonian import Hamiltonian
+from nuppl.physics.hamiltonian import Hamiltonian, potential_scale, time_scale
 from nuppl.physics.oscillation import (
     FourFlavor,
     Mixing,
@@ -69,7 +69,11 @@ def test_gradients_through_slabs_and_nonstandard_interactions() -> None:
 
     def channels(length: Tensor, density: Tensor, epsilon: Tensor, *parameters: Tensor) -> Tensor:
         return slabs_probability(
-            scaled(THREE, parameters), 3.0, length * 1000.0, density, epsilon=nonstandard({"emu": epsilon, "ee": epsilon})
+            scaled(THREE, parameters),
+            3.0,
+            length * 1000.0,
+            density,
+            epsilon=nonstandard({"emu": epsilon, "ee": epsilon}),
         )
 
     inputs = (lengths, densities, coupling, *leaves(THREE).values())
@@ -102,8 +106,8 @@ def test_gradients_of_a_batch_in_chunks_equal_those_of_its_lanes() -> None:
 @pytest.mark.parametrize("values", [THREE, FOUR], ids=["three", "four"])
 @pytest.mark.parametrize("gap", [0.0, 1e-14, 1e-9, 1e-7, 1e-6])
 def test_gradients_where_masses_meet(values: dict[str, float], gap: float) -> None:
-    """Masses 3 and 2 (or 4 and 3) at a distance that takes both methods; the limit is smooth, so one gradient fits all."""
-    name, other = ("dm2_41", "dm2_31") if "dm2_41" in values else ("dm2_31", "dm2_21")
+    """Masses 3 and 2 (or 4 and 3) at distances that take both methods; as the limit is smooth, one gradient fits
+    all.""" name, other = ("dm2_41", "dm2_31") if "dm2_41" in values else ("dm2_31", "dm2_21")
     values = values | {name: values[other] * (1.0 + gap)}
 
     def gradients(build_with: float) -> list[Tensor]:
@@ -125,7 +129,9 @@ def test_no_gradient_is_nan_on_any_boundary(value: float, density: float) -> Non
         name: torch.tensor(0.0, dtype=torch.float64, requires_grad=True) for name in ("dm2_21", "dm2_31", "dm2_41")
     }
     given = [*angles.values(), *masses.values()]
-    total = (matter_probability(FourFlavor(**angles, **masses), 3.0, 1300.0, density) * torch.arange(16).reshape(4, 4)).sum()
+    total = (
+        matter_probability(FourFlavor(**angles, **masses), 3.0, 1300.0, density) * torch.arange(16).reshape(4, 4)
+    ).sum()
     assert all(bool(torch.isfinite(g)) for g in torch.autograd.grad(total, given))
 
 
@@ -151,11 +157,11 @@ def test_the_general_method_has_the_same_gradients() -> None:
     weights = torch.rand(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     expected = torch.autograd.grad((fast * weights).sum(), list(given.values()), retain_graph=True)
     hamiltonian = Hamiltonian.of(mixing, antineutrino=False)._replace(chi=None, adjugate=None)
-    from nuppl.physics.hamiltonian import potential_scale, time_scale
-
     two, length, density = (torch.tensor(v, dtype=torch.float64) for v in (2.0, 1300.0, 2.8))
     channels = [(a, b) for a in range(4) for b in range(4)]
-    real, imaginary = hamiltonian.amplitudes(channels, potential_scale(two, density, 0.5, False), time_scale(two, length))
+    real, imaginary = hamiltonian.amplitudes(
+        channels, potential_scale(two, density, 0.5, False), time_scale(two, length)
+    )
     slow = (real.square() + imaginary.square()).reshape(4, 4)
     torch.testing.assert_close(slow, fast, rtol=0, atol=1e-12)
     for a, b in zip(torch.autograd.grad((slow * weights).sum(), list(given.values())), expected, strict=True):
