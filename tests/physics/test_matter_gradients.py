@@ -106,8 +106,8 @@ def test_gradients_of_a_batch_in_chunks_equal_those_of_its_lanes() -> None:
 @pytest.mark.parametrize("values", [THREE, FOUR], ids=["three", "four"])
 @pytest.mark.parametrize("gap", [0.0, 1e-14, 1e-9, 1e-7, 1e-6])
 def test_gradients_where_masses_meet(values: dict[str, float], gap: float) -> None:
-    """Masses 3 and 2 (or 4 and 3) at distances that take both methods; as the limit is smooth, one gradient fits
-    all.""" name, other = ("dm2_41", "dm2_31") if "dm2_41" in values else ("dm2_31", "dm2_21")
+    """Masses 3 and 2 (or 4 and 3) at distances that take both methods; one gradient fits all."""
+    name, other = ("dm2_41", "dm2_31") if "dm2_41" in values else ("dm2_31", "dm2_21")
     values = values | {name: values[other] * (1.0 + gap)}
 
     def gradients(build_with: float) -> list[Tensor]:
