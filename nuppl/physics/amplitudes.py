@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nuppl.physics.chunks import longest, pieces
+from nuppl.physics.chunks import longest, pieces, side_by_side
 from nuppl.physics.eigenvalues import Spectrum
 from nuppl.physics.residues import gradients
 from nuppl.physics.waves import (
@@ -87,20 +87,18 @@ _LEADING = (0, 0, 2, 4)
 
 def _join(parts: list[tuple[Tensor, Tensor, Tensor | None]], shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
     reals, imaginaries, masks = zip(*parts, strict=True)
-    real, imaginary = (_side_by_side(list(part), shape) for part in (reals, imaginaries))
+    real, imaginary = (_stacked(list(part), shape) for part in (reals, imaginaries))
     if all(mask is None for mask in masks):
         return real, imaginary, torch.zeros((), dtype=torch.bool)
     filled = [
         torch.zeros(part.shape[1:], dtype=torch.bool) if mask is None else mask.expand(part.shape[1:])
         for mask, part in zip(masks, reals, strict=True)
     ]
-    return real, imaginary, _side_by_side([mask.unsqueeze(0) for mask in filled], shape).squeeze(0)
+    return real, imaginary, _stacked([mask.unsqueeze(0) for mask in filled], shape).squeeze(0)
 
 
-def _side_by_side(parts: list[Tensor], shape: torch.Size) -> Tensor:
-    axis = longest(shape)
-    whole = parts[0] if len(parts) == 1 or axis is None else torch.cat(parts, dim=axis)
-    return whole.expand(whole.shape[0], *shape)
+def _stacked(parts: list[Tensor], shape: torch.Size) -> Tensor:
+    return side_by_side(parts, (parts[0].shape[0], *shape), len(shape))
 
 
 def _gather(parts: list[Tensor], shape: torch.Size, points: torch.Size, leading: int) -> Tensor:

@@ -21,19 +21,24 @@ Values: TypeAlias = Value | Sequence[float]
 def positive(name: str, value: Values) -> Tensor:
     """A value above 0 as a float64 tensor. Raises InputError (a ValueError) naming the argument."""
     values = torch.as_tensor(value, dtype=torch.float64)
-    return _refuse(name, "above 0", values, values <= 0.0)
+    return values if _lowest(values) > 0.0 else _refuse(name, "above 0", values, values <= 0.0)
 
 
 def not_negative(name: str, value: Values) -> Tensor:
     """A value from 0 as a float64 tensor. Raises InputError (a ValueError) naming the argument."""
     values = torch.as_tensor(value, dtype=torch.float64)
-    return _refuse(name, "from 0", values, values < 0.0)
+    return values if _lowest(values) >= 0.0 else _refuse(name, "from 0", values, values < 0.0)
 
 
 def within(name: str, value: Values, low: float, high: float) -> Tensor:
     """A value in [low, high] as a float64 tensor. Raises InputError (a ValueError) naming the argument."""
     values = torch.as_tensor(value, dtype=torch.float64)
     return _refuse(name, f"in [{low:g}, {high:g}]", values, (values < low) | (values > high))
+
+
+def _lowest(values: Tensor) -> float:
+    """The lowest value, which costs a tenth of a comparison of all; NaN if there is one."""
+    return float(values.detach().amin()) if values.numel() else 0.0
 
 
 def _refuse(name: str, expected: str, values: Tensor, bad: Tensor) -> Tensor:

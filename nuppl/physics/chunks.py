@@ -9,7 +9,7 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-__all__ = ["pieces"]
+__all__ = ["longest", "pieces", "side_by_side"]
 
 
 def pieces(tensors: Sequence[Tensor], leading: Sequence[int], points: int) -> Iterator[list[Tensor]]:
@@ -33,6 +33,13 @@ def pieces(tensors: Sequence[Tensor], leading: Sequence[int], points: int) -> It
 def longest(shape: Sequence[int]) -> int | None:
     """The longest axis counted from the right, or None without axes."""
     return max(range(-len(shape), 0), key=lambda axis: shape[axis], default=None)
+
+
+def side_by_side(parts: list[Tensor], shape: Sequence[int], points: int | None = None) -> Tensor:
+    """The results of pieces as one tensor with the given shape, of which the last `points` axes (or all) are (*)."""
+    axis = longest(shape[len(shape) - points :] if points is not None else shape)
+    whole = parts[0] if len(parts) == 1 or axis is None else torch.cat(parts, dim=axis)
+    return whole.expand(tuple(shape))
 
 
 def _split(tensor: Tensor, leading: int, axis: int, size: int) -> Iterator[Tensor]:

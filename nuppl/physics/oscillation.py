@@ -8,6 +8,7 @@ right. In vacuum energies and baselines are in MeV and m or in GeV and km, which
 
 from __future__ import annotations
 
+from nuppl.physics.earth import PREM, Earth, Shell, earth_probability, path_length, profile_probability, profile_slabs
 from nuppl.physics.matter import matter_probability, slabs_probability
 from nuppl.physics.mixing import Mixing, NFlavor, Rotation
 from nuppl.physics.parametrisation import NUFIT_6_0, FourFlavor, ThreeFlavor
@@ -17,14 +18,21 @@ from nuppl.physics.vacuum import probability, survival_terms
 __all__ = [
     "MATTER_POTENTIAL",
     "NUFIT_6_0",
+    "PREM",
+    "Earth",
     "FourFlavor",
     "Mixing",
     "NFlavor",
     "Rotation",
+    "Shell",
     "ThreeFlavor",
+    "earth_probability",
     "matter_probability",
     "nonstandard",
+    "path_length",
     "probability",
+    "profile_probability",
+    "profile_slabs",
     "slabs_probability",
     "survival_terms",
 ]

@@ -10,20 +10,20 @@ energies in MeV, or km with GeV: L/E is the same number. A mixing is a `ThreeFla
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import repeat
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from nuppl.physics.arguments import flavor_index, not_negative, positive
+from nuppl.physics.chunks import pieces, side_by_side
 from nuppl.physics.mixing import Mixing, Value
 from nuppl.units import OSCILLATION_PHASE
 
 __all__ = ["probability", "survival_terms"]
 
-_CHUNK = 32_768  # points per pass: larger intermediates leave the cache and cost up to four times as much
+_CHUNK = 16_000  # points per pass: what is larger leaves the cache and goes back to the system after each use
 
 
 def survival_terms(mixing: Mixing, flavor: str = "e") -> tuple[Tensor, Tensor]:
@@ -48,6 +48,7 @@ def probability(
     initial: str | None = None,
     final: str | None = None,
     antineutrino: bool = False,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     """Probability P(initial -> final) in vacuum.
 
@@ -57,7 +58,8 @@ def probability(
     not depend on, as survival of electron flavor does not on theta23 or phases, do not enlarge the shape.
 
     Rows sum to 1 to rounding, which may also leave a vanishing probability at -1e-16. Phases are reduced exactly: none
-    is too large. Raises InputError (a ValueError) for energies <= 0, negative baselines and unknown flavors.
+    is too large. With `dtype=torch.float32` the result is rounded, by 6e-8 at most; phases need float64 in any case.
+    Raises InputError (a ValueError) for energies <= 0, negative baselines and unknown flavors.
 
     >>> from nuppl.physics.oscillation import ThreeFlavor
     >>> mixing = ThreeFlavor(sin2_2theta13=0.085, dm2_32=2.47e-3)
@@ -66,10 +68,10 @@ def probability(
     """
     length_over_energy = not_negative("baseline", baseline) / positive("energy", energy)
     names = mixing.flavors
-    initials = range(len(names)) if initial is None else [flavor_index("initial", initial, names)]
-    finals = range(len(names)) if final is None else [flavor_index("final", final, names)]
-    terms = _terms(mixing, [(a, b) for a in initials for b in finals], antineutrino)
-    channels = _evaluate(length_over_energy, mixing.splittings, terms)
+    initials = list(range(len(names))) if initial is None else [flavor_index("initial", initial, names)]
+    finals = list(range(len(names))) if final is None else [flavor_index("final", final, names)]
+    pairs = [(a, b) for a in initials for b in finals]
+    channels = _evaluate(length_over_energy, mixing.splittings, _terms(mixing, pairs, antineutrino), dtype)
     if initial is not None and final is not None:
         return channels[0]
     axes = [len(names)] * ((initial is None) + (final is None))
@@ -77,9 +79,14 @@ def probability(
 
 
 class _Terms(NamedTuple):
-    """Coefficients of one channel: constant + sum_p (even_p sin^2 phi_p + odd_p sin phi_p cos phi_p)."""
+    """Coefficients of one channel, both with a last axis over pairs of mass states.
 
-    constant: float
+    Survival: 1 + sum_p even_p sin^2 phi_p. Appearance of three flavors: the same without the 1 and with
+    odd sin phi_21 sin phi_31 sin phi_32 (Jarlskog). Appearance of more: |sum_k (even + i odd)_k (s^2 + i s
+    c)(phi_k1)|^2, which needs N - 1 phases and not one for each pair.
+    """
+
+    survival: bool
     even: Tensor
     odd: Tensor | None
 
@@ -90,61 +97,78 @@ def _terms(mixing: Mixing, channels: list[tuple[int, int]], antineutrino: bool) 
     terms = []
     for a, b in channels:
         if a == b or matrix is None:
-            terms.append(_Terms(1.0, -mixing.survival_weights(a), None))
+            terms.append(_Terms(True, -mixing.survival_weights(a), None))
         else:
             terms.append(_appearance(matrix, a, b, antineutrino))
     return terms
 
 
 def _appearance(matrix: Tensor, a: int, b: int, antineutrino: bool) -> _Terms:
-    product = (matrix[..., a, :].conj() * matrix[..., b, :]).unbind(-1)
-    pairs = [product[i] * product[j].conj() for i in range(len(product)) for j in range(i)]
-    quartic = 4.0 * torch.stack(pairs, dim=-1)
-    return _Terms(0.0, -quartic.real, -quartic.imag if antineutrino else quartic.imag)
+    product = matrix[..., a, :].conj() * matrix[..., b, :]
+    if product.shape[-1] != 3:
+        twice = 2.0 * product[..., 1:]
+        return _Terms(False, twice.real, -twice.imag if antineutrino else twice.imag)
+    states = product.unbind(-1)
+    quartic = torch.stack([states[i] * states[j].conj() for i in range(3) for j in range(i)], dim=-1)
+    odd = 8.0 * quartic.imag[..., :1]
+    return _Terms(False, -4.0 * quartic.real, -odd if antineutrino else odd)
 
 
-def _evaluate(length_over_energy: Tensor, splittings: Tensor, terms: list[_Terms]) -> list[Tensor]:
+def _evaluate(length_over_energy: Tensor, splittings: Tensor, terms: list[_Terms], dtype: torch.dtype) -> list[Tensor]:
     """Each channel with shape (*), in chunks along the longest axis."""
     inputs = [length_over_energy, splittings.movedim(-1, 0)]
     for term in terms:
         inputs += [part.movedim(-1, 0) for part in (term.even, term.odd) if part is not None]
-    inner = [inputs[0].shape, *(tensor.shape[1:] for tensor in inputs[1:])]
-    shape = torch.broadcast_shapes(*inner)
-    if math.prod(shape) <= _CHUNK:
-        return [channel.expand(shape) for channel in _channels(inputs, terms)]
-    longest = max(range(-len(shape), 0), key=lambda axis: shape[axis])
-    size = max(1, _CHUNK * shape[longest] // math.prod(shape))
-    pieces = [_split(tensor, len(part), longest, size) for tensor, part in zip(inputs, inner, strict=True)]
-    parts = [_channels(list(piece), terms) for piece in zip(*pieces, strict=False)]  # those that repeat never end
-    return [torch.cat(part, dim=longest).expand(shape) for part in zip(*parts, strict=True)]
-
-
-def _split(tensor: Tensor, ndim: int, axis: int, size: int) -> Iterator[Tensor]:
-    """Pieces along an axis counted from the right; a tensor that broadcasts along it is its own piece, for ever."""
-    if ndim < -axis or tensor.shape[axis] == 1:
-        return repeat(tensor)
-    return iter(torch.split(tensor, size, dim=axis))
+    leading = [0] + [1] * (len(inputs) - 1)
+    shape = torch.broadcast_shapes(*(tensor.shape[n:] for tensor, n in zip(inputs, leading, strict=True)))
+    parts = [[channel.to(dtype) for channel in _channels(piece, terms)] for piece in pieces(inputs, leading, _CHUNK)]
+    return [side_by_side(list(channel), shape) for channel in zip(*parts, strict=True)]
 
 
 def _channels(inputs: list[Tensor], terms: list[_Terms]) -> list[Tensor]:
     length_over_energy, splittings, *coefficients = inputs
-    interfering = any(term.odd is not None for term in terms)
-    sin2, sincos = [], []
-    for splitting in splittings.unbind(0):
-        # in half turns, whose whole part drops out of both functions exactly, whatever its size
-        turns = splitting * (OSCILLATION_PHASE / math.pi) * length_over_energy
-        phase = turns.frac() * math.pi
-        sine = phase.sin()
-        sin2.append(sine.square())
-        if interfering:
-            sincos.append(sine * phase.cos())
+    three = len(splittings) == 3
+    appearance = any(not term.survival for term in terms)
+    pairs = three or any(term.survival for term in terms)
+    first = [k * (k + 1) // 2 for k in range(len(splittings)) if k * (k + 1) // 2 < len(splittings)]  # pairs k1
+    phases = [_phase(splittings[p], length_over_energy) for p in first]
+    sines, cosines = [phase.sin() for phase in phases], [phase.cos() for phase in phases]
+    # the other phases from these: all channels then see the same ones, and rows sum to 1 whatever their size
+    others = [
+        [sines[i] * cosines[j] - cosines[i] * sines[j] for j in range(i)] if pairs else [] for i in range(len(first))
+    ]
+    even = [sine.square() for i, last in enumerate(others) for sine in (sines[i], *last)]
+    odd: list[Tensor] = []
+    if appearance:
+        odd = [sines[0] * sines[1] * others[1][0]] if three else [s * c for s, c in zip(sines, cosines, strict=True)]
+    squares = [even[p] for p in first] if pairs else even
     rest = iter(coefficients)
-    return [_channel(term, sin2, sincos, rest) for term in terms]
+    channels = []
+    for term in terms:
+        by_even = next(rest).unbind(0)
+        if term.survival:
+            channels.append(_weighted(by_even, even, 1.0))
+        elif three:
+            channels.append(_weighted((*by_even, *next(rest).unbind(0)), [*even, *odd]))
+        else:
+            by_odd = next(rest).unbind(0)
+            both = [*squares, *odd]
+            real = _weighted((*by_even, *(-part for part in by_odd)), both)
+            imaginary = _weighted((*by_odd, *by_even), both)
+            channels.append(torch.addcmul(real.square(), imaginary, imaginary))
+    return channels
 
 
-def _channel(term: _Terms, sin2: list[Tensor], sincos: list[Tensor], coefficients: Iterator[Tensor]) -> Tensor:
-    total = torch.full_like(sin2[0], term.constant)
-    for functions in (sin2,) if term.odd is None else (sin2, sincos):
-        for coefficient, function in zip(next(coefficients).unbind(0), functions, strict=True):
-            total = torch.addcmul(total, coefficient, function)
-    return total
+def _phase(splitting: Tensor, length_over_energy: Tensor) -> Tensor:
+    """1.2669... dm2 L/E less its whole turns, which drop out exactly, whatever their number."""
+    turns = splitting * (0.5 * OSCILLATION_PHASE / math.pi) * length_over_energy
+    return turns.frac_().mul_(2.0 * math.pi)
+
+
+def _weighted(coefficients: Iterable[Tensor], functions: list[Tensor], constant: float = 0.0) -> Tensor:
+    """constant + sum_p coefficient_p function_p; products with a single number are cheaper than fused ones."""
+    products = (coefficient * function for coefficient, function in zip(coefficients, functions, strict=True))
+    total = next(products)
+    for product in products:
+        total = total + product
+    return total + constant if constant else total

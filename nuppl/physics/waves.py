@@ -65,7 +65,7 @@ def waves_of(time: Tensor, states: Spectrum) -> Waves:
     turns_per_gap = time * (0.5 / math.pi)
     for root, weight in zip(others, inverse[1:], strict=True):
         # in turns, whose whole part drops out exactly, whatever its size
-        phase = ((root - lowest) * turns_per_gap).frac() * (2.0 * math.pi)
+        phase = ((root - lowest) * turns_per_gap).frac_().mul_(2.0 * math.pi)
         real.append(phase.cos() * weight)
         imaginary.append(phase.sin() * -weight)
     if not torch.is_grad_enabled():
