@@ -49,7 +49,7 @@ class Earth(NamedTuple):
         """Density in g/cm^3 at a distance from the centre in km, with shape (*); 0 outside.
 
         >>> [round(PREM.density(r).item(), 3) for r in (0.0, 3000.0, 6000.0, 6371.0, 6372.0)]
-        [13.088, 10.602, 3.95, 1.02, 0.0]
+        [13.088, 10.601, 3.526, 1.02, 0.0]
         """
         distance = not_negative("radius", radius)
         density = torch.zeros_like(distance)
@@ -84,8 +84,9 @@ def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
     return value
 
 
-def path_length(cos_zenith: Values, production_height: Values = 15.0, depth: Values = 0.0, earth: Earth = PREM) ->
-Tensor:
+def path_length(
+    cos_zenith: Values, production_height: Values = 15.0, depth: Values = 0.0, earth: Earth = PREM
+) -> Tensor:
     """Length of the path in km with shape (*), from production at a height to detection at a depth, both in km.
 
     Raises InputError (a ValueError) for cos_zenith outside [-1, 1] and negative heights and depths.
@@ -169,7 +170,7 @@ def earth_probability(
     production_height: Values = 15.0,
     depth: Values = 0.0,
     earth: Earth = PREM,
-    steps: int = 4,
+    steps: int = 8,
     initial: str | None = None,
     final: str | None = None,
     antineutrino: bool = False,
@@ -178,13 +179,14 @@ def earth_probability(
     """Probability P(initial -> final) of atmospheric neutrinos, through the air and the Earth.
 
     `energy` (above 0, in GeV), `cos_zenith` (1 is from above), `production_height` and `depth` (in km) broadcast with
-    the parameters of `mixing` to the shape (*). `steps` divide each shell; 4 are within 1e-6 of many from 0.1 GeV for
-    three flavors. The rest is as in `matter_probability`. Raises InputError (a ValueError) naming the argument.
+    the parameters of `mixing` to the shape (*). `steps` divide each shell; the error falls with their fourth power: with
+    8 it is 3e-6 from 1 GeV and 2e-4 at 0.3 GeV through the core, with 16 2e-7 and 1e-5. The rest is as in
+    `matter_probability`. Raises InputError (a ValueError) naming the argument.
 
     >>> from nuppl.physics.oscillation import ThreeFlavor
     >>> mixing = ThreeFlavor(sin2_theta13=0.0222, dm2_31=2.5e-3)
     >>> round(earth_probability(mixing, 4.0, -0.8, initial="mu", final="e").item(), 3)
-    0.0
+    0.027
     """
     if steps < 1:
         raise InputError(f"steps: expected at least 1, got {steps}")
@@ -229,7 +231,7 @@ def profile_probability(
     >>> mixing, edges = ThreeFlavor(sin2_theta13=0.0222, dm2_31=2.5e-3), torch.linspace(0.0, 1300.0, 5)
     >>> p = profile_probability(mixing, 2.0, lambda x: 2.5 + x / 2000.0, edges, initial="mu", final="e")
     >>> round(p.item(), 4)
-    0.0
+    0.0753
     """
     lengths, densities = profile_slabs(density, edges)
     return through_slabs(
