@@ -49,7 +49,7 @@ class Earth(NamedTuple):
         """Density in g/cm^3 at a distance from the centre in km, with shape (*); 0 outside.
 
         >>> [round(PREM.density(r).item(), 3) for r in (0.0, 3000.0, 6000.0, 6371.0, 6372.0)]
-        [13.088, 10.601, 3.526, 1.02, 0.0]
+        [13.088, 10.602, 3.526, 1.02, 0.0]
         """
         distance = not_negative("radius", radius)
         density = torch.zeros_like(distance)
@@ -95,7 +95,8 @@ def path_length(
     [12757.0, 437.4, 15.0]
     """
     inner, outer, cosine = _ends(cos_zenith, production_height, depth, earth)
-    return (outer.square() - inner.square() * (1.0 - cosine.square())).sqrt() - inner * cosine
+    length: Tensor = (outer.square() - inner.square() * (1.0 - cosine.square())).sqrt() - inner * cosine
+    return length
 
 
 def _ends(cos_zenith: Values, height: Values, depth: Values, earth: Earth) -> tuple[Tensor, Tensor, Tensor]:
@@ -179,8 +180,8 @@ def earth_probability(
     """Probability P(initial -> final) of atmospheric neutrinos, through the air and the Earth.
 
     `energy` (above 0, in GeV), `cos_zenith` (1 is from above), `production_height` and `depth` (in km) broadcast with
-    the parameters of `mixing` to the shape (*). `steps` divide each shell; the error falls with their fourth power: with
-    8 it is 3e-6 from 1 GeV and 2e-4 at 0.3 GeV through the core, with 16 2e-7 and 1e-5. The rest is as in
+    the parameters of `mixing` to the shape (*). `steps` divide each shell; its error falls with the fourth power: with 8
+    it is 3e-6 from 1 GeV and 2e-4 at 0.3 GeV through the core, with 16 2e-7 and 1e-5. The rest is as in
     `matter_probability`. Raises InputError (a ValueError) naming the argument.
 
     >>> from nuppl.physics.oscillation import ThreeFlavor
