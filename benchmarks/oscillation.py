@@ -130,7 +130,32 @@ def nu_squids() -> Row:
     return row
 
 
-PEERS: dict[str, Callable[[], Row]] = {"NuOscProbExact (all channels)": nu_osc_prob_exact, "nuSQuIDS (1e-6)": nu_squids}
+def jaxnu() -> Row:
+    """jaxnu, compiled, one channel."""
+    peer, jax = importlib.import_module("jaxnu"), importlib.import_module("jax")
+    jax.config.update("jax_enable_x64", True)
+    angles = {f"theta{n}": math.asin(math.sqrt(FOUR[f"sin2_theta{n}"])) for n in ("12", "13", "23", "14", "24", "34")}
+    active = {name: value for name, value in angles.items() if "4" not in name}
+    masses = {"dm21": FOUR["dm2_21"], "dm31": FOUR["dm2_31"]}
+    three = peer.OscParams(**active, **masses, deltacp=FOUR["delta_cp"])
+    phases = {"delta13": FOUR["delta_cp"], "delta14": FOUR["delta_14"], "delta24": FOUR["delta_24"]}
+    four = peer.Sterile3plus1(**angles, **masses, **phases, dm41=FOUR["dm2_41"])
+    row, energy = {}, jax.numpy.asarray(energies())
+    for flavors, parameters in (("3", three), ("3+1", four)):
+        for medium, density in (("vacuum", 0.0), ("matter", DENSITY)):
+            channel = {"flavor_in": peer.Flavor.MU, "flavor_out": peer.Flavor.E}
+            compiled = jax.jit(
+                lambda e, p=parameters, d=density, c=channel: peer.probability_constant(p, e, LENGTH, density=d, **c)
+            )
+            row[f"{medium} {flavors}"] = best(lambda f=compiled: f(energy).block_until_ready(), repeats=3)
+    return row
+
+
+PEERS: dict[str, Callable[[], Row]] = {
+    "NuOscProbExact (all channels)": nu_osc_prob_exact,
+    "nuSQuIDS (1e-6)": nu_squids,
+    "jaxnu, mu -> e": jaxnu,
+}
 
 
 def main() -> None:

@@ -120,7 +120,8 @@ def earth_slabs(
         """Distance before detection at which the line crosses a sphere, within the path."""
         chord2 = radius**2 - nearest2
         half = torch.where(chord2 > 0.0, chord2, 1.0).sqrt()
-        return torch.where(chord2 > 0.0, sign * half, 0.0) - inner * cosine
+        offset: Tensor = torch.where(chord2 > 0.0, sign * half, 0.0) - inner * cosine
+        return offset
 
     radii = [shell.radius for shell in reversed(earth.shells)]
     marks = [crossing(radius, 1.0) for radius in radii] + [crossing(radius, -1.0) for radius in reversed(radii)]
@@ -180,8 +181,8 @@ def earth_probability(
     """Probability P(initial -> final) of atmospheric neutrinos, through the air and the Earth.
 
     `energy` (above 0, in GeV), `cos_zenith` (1 is from above), `production_height` and `depth` (in km) broadcast with
-    the parameters of `mixing` to the shape (*). `steps` divide each shell; its error falls with the fourth power: with 8
-    it is 3e-6 from 1 GeV and 2e-4 at 0.3 GeV through the core, with 16 2e-7 and 1e-5. The rest is as in
+    the parameters of `mixing` to the shape (*). `steps` divide each shell; the error falls with their fourth power: 8
+    give 3e-6 from 1 GeV and 2e-4 at 0.3 GeV through the core, with 16 2e-7 and 1e-5. The rest is as in
     `matter_probability`. Raises InputError (a ValueError) naming the argument.
 
     >>> from nuppl.physics.oscillation import ThreeFlavor
