@@ -35,13 +35,15 @@ def matter_probability(
     final: str | None = None,
     antineutrino: bool = False,
     epsilon: Tensor | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     """Probability P(initial -> final) in matter of constant density.
 
     `energy` (above 0, in GeV), `baseline` (from 0, in km), `density` (from 0, in g/cm^3) and `electron_fraction` (in
     (0, 1]) broadcast with each other and with the parameters of `mixing` to the shape (*). Flavors and the trailing
     axes of the result are as in `probability`; `initial` may also be a mass state, `nu1`, `nu2`, ... `epsilon` are
-    non-standard interactions (see `nonstandard`). Raises InputError (a ValueError) naming the argument.
+    non-standard interactions (see `nonstandard`). With `dtype=torch.float32` the result is
+    rounded, by 6e-8 at most. Raises InputError (a ValueError) naming the argument.
 
     >>> from nuppl.physics.oscillation import ThreeFlavor
     >>> mixing = ThreeFlavor(sin2_theta13=0.0222, dm2_31=2.5e-3, delta_cp=0.0)
@@ -66,7 +68,7 @@ def matter_probability(
             final=final,
             antineutrino=antineutrino,
             epsilon=epsilon,
-        )
+        ).to(dtype)
     names = mixing.flavors
     initials = range(len(names)) if initial is None else [flavor_index("initial", initial, names)]
     finals = range(len(names)) if final is None else [flavor_index("final", final, names)]
@@ -74,7 +76,7 @@ def matter_probability(
     real, imaginary = hamiltonian.amplitudes(
         [(a, b) for a in initials for b in finals], x, time_scale(energy, baseline)
     )
-    return _with_axes(real.square() + imaginary.square(), initial, final, len(names))
+    return _with_axes((real.square() + imaginary.square()).to(dtype), initial, final, len(names))
 
 
 def slabs_probability(
