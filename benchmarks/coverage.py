@@ -136,16 +136,15 @@ def main() -> None:
     torch.set_num_threads(1)
     done = {name: measured(name) for name in CASES}
     found = [one for each, _ in done.values() for one in each]
-    pulls = [
-        f"{name}, {key}: {dict(value)}" for name, case in CASES.items() for key, value in case.pulls.items() if value
-    ]
+    shifted = [(name, true) for name, case in CASES.items() for true in case.pulls.values() if true]
+    pulls = [f"{name} {', '.join(f'{pull} {value:+g}' for pull, value in true.items())}" for name, true in shifted]
     text = "\n".join(
         [
             "# Coverage",
             "",
             f"Made by `python benchmarks/coverage.py`; torch {torch.__version__}, 1 thread, {platform.machine()}. "
             f"{EXPERIMENTS:,} experiments at each of 100 points, with other seeds than the toys. Toys are thrown with "
-            f"nominal pulls, which data without fluctuation prefer; experiments with those, and shifted: "
+            f"nominal pulls, which data without fluctuation prefer; experiments with those, shifted: "
             f"{'; '.join(pulls)}. All numbers in %. rms: of coverage from nominal, the experiments' own fluctuation "
             "(0.47, 0.30, 0.22) included. beyond: the largest deviation less three binomial errors.",
             "",

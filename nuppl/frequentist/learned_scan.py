@@ -152,9 +152,19 @@ def learned_grid(
     if ratio and not isinstance(profile.linear, Direct):
         kept = store.once("approximate", lambda: vars(Approximate.of(profile, seed, progress)))
         approximate = Approximate(**kept)
-    u = statistic if approximate is None else approximate.forward(statistic, cells)
+    u = statistic if approximate is None else _apart(statistic, approximate.forward(statistic, cells), seed)
     learned = learn_critical(profile.grid.names, theta[cells], u, seed=seed, store=store, progress=progress)
     return GridCritical(learned, approximate, theta)
+
+
+def _apart(statistic: Tensor, u: Tensor, seed: int) -> Tensor:
+    """u, with toys at t = 0 spread over [0, u]: where many lie there, u is as uniform as elsewhere, and easier to learn.
+
+    A region at a level below their share is cut at t = 0 all the same, and covers more.
+    """
+    generator = torch.Generator().manual_seed(tile_seed(seed, _STREAM + 1))
+    share = torch.rand(len(u), generator=generator, dtype=torch.float64)
+    return torch.where(statistic <= 0.0, share * u, u)
 
 
 def evenly(grid: Grid) -> Tensor:
