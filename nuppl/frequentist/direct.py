@@ -32,6 +32,10 @@ class Direct(Linear):
         """The points themselves, with shape (n, D)."""
         return points
 
+    def expected(self, points: Tensor) -> Tensor:
+        """The points themselves, with shape (n, D)."""
+        return points
+
     def effective(self, data: Values, centers: Values, n: int) -> Tensor:
         """Data, and centres where there are any, side by side with shape (n, M)."""
         program = self.likelihoods.natural.program

@@ -66,6 +66,14 @@ class Linear:
         """m(theta) with shape (n, M), at coordinates with shape (n, D) whose nuisances are the reference's."""
         return self.likelihoods.moments(points)[0]
 
+    def expected(self, points: Tensor) -> Tensor:
+        """m(theta) with shape (n, M), at coordinates with shape (n, D): what they expect, nuisances moved back to a_0.
+
+        Of points with fitted nuisances that are far from a_0 this is better than `means` without them.
+        """
+        moved = points[:, self.nuisance] - self.reference[self.nuisance]
+        return self.means(points) - moved @ self.jacobian.T
+
     def effective(self, data: Values, centers: Values, n: int) -> Tensor:
         """y with shape (n, M)."""
         program = self.likelihoods.natural.program

@@ -71,10 +71,11 @@ class LinearThrower(Thrower):
             )
         if isinstance(profile.linear, Direct):
             raise InputError("linear fits: expected data with a known mean; use full fits")
-        origin = _seen(profile, profile.best.point)[0]
-        cells = _seen(profile, profile.minima.point) - origin
+        linear = profile.linear
+        origin = (linear.expected(profile.best.point) @ linear.root.T)[0]
+        cells = linear.expected(profile.minima.point) @ linear.root.T - origin
         grid, points = _finer(profile, cells)
-        table = torch.cat([_seen(profile, part) - origin for part in points.split(4096)])
+        table = torch.cat([linear.expected(part) @ linear.root.T - origin for part in points.split(4096)])
         mine = {each.name: getattr(thrower, each.name) for each in fields(thrower)}
         return cls(**mine, origin=origin, cells=cells, table=table.float(), finer=grid)
 
@@ -101,13 +102,6 @@ class LinearThrower(Thrower):
             bend = (before + after - 2.0 * middle).clamp(min=1e-9)
             found -= torch.where(inner, (after - before).square() / (8.0 * bend), 0.0)
         return found
-
-
-def _seen(profile: Profile, points: Tensor) -> Tensor:
-    """R (m - J (a - a_0)) with shape (n, M), at coordinates with shape (n, D)."""
-    linear = profile.linear
-    moved = points[:, linear.nuisance] - linear.reference[linear.nuisance]
-    return (linear.means(points) - moved @ linear.jacobian.T) @ linear.root.T
 
 
 def _finer(profile: Profile, cells: Tensor) -> tuple[Grid, Tensor]:

@@ -79,7 +79,8 @@ class Thrower:
     ) -> Thrower:
         """For a scan."""
         fine = refined(profile)
-        return cls(profile, seed, _means(profile), fine, _means(fine), statistic, nuisances)
+        means = [each.linear.expected(each.minima.point) for each in (profile, fine)]
+        return cls(profile, seed, means[0], fine, means[1], statistic, nuisances)
 
     @double_precision()
     def tile(self, points: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -101,8 +102,14 @@ class Thrower:
         effective = self.profile.linear.effective(drawn.data, drawn.centers, len(tested))
 
         def fixed(values: Tensor) -> Minima:
-            start = self.start(effective, drawn, self.profile.grid.nearest(values))
-            start[:, self.profile.columns] = prepared(self.profile, values)[:, self.profile.columns]
+            start, near = (
+                self.start(effective, drawn, self.profile.grid.nearest(values)),
+                prepared(self.profile, values),
+            )
+            start[:, self.profile.columns] = near[:, self.profile.columns]
+            # Toys are thrown where the data's own fit is: where nuisances are far from linear that is the better start.
+            lower = likelihoods.values(near) < likelihoods.values(start)
+            start = torch.where(lower[:, None], near, start)
             return fit_lanes(likelihoods, start, held=self.profile.held, response=self.profile.response)
 
         return Experiments(
@@ -185,13 +192,6 @@ class Thrower:
         lanes, cells = lanes[order], cells[order]
         few = torch.arange(len(lanes)) - torch.searchsorted(lanes, lanes) < _STARTS
         return lanes[few], cells[few]
-
-
-def _means(profile: Profile) -> Tensor:
-    """What the points of a grid expect with the reference's nuisances, with shape (G, M)."""
-    points = profile.linear.reference.repeat(profile.grid.size, 1)
-    points[:, profile.columns] = profile.minima.point[:, profile.columns]
-    return profile.linear.means(points)
 
 
 def _together(parts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:

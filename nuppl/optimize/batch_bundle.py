@@ -139,15 +139,18 @@ class _Search:
         self.done[lanes] |= self.length[lanes] < _SHORTEST
 
     def _keep(self, lanes: Tensor, target: Tensor, value: Tensor, gradient: Tensor, good: Tensor) -> None:
-        """Take what was tried into the bundle; where it was good it is the new point."""
+        """Take what was tried into the bundle; where it was good it is the new point.
+
+        Without convexity errors may be negative: what counts is how far a gradient is from being of this point.
+        """
         before, old = self.point[lanes], self.value[lanes]
         step = target - before
         tried = old - value + (gradient * step).sum(1)
         errors = self.errors[lanes]
         moved = errors + (value - old)[:, None] - torch.einsum("nkd,nd->nk", self.gradients[lanes], step)
-        errors = torch.where(good[:, None], moved, errors).clamp(min=0.0)
+        errors = torch.where(good[:, None], moved, errors).abs()
         first = torch.where(good, 0.0, errors[:, 0])
-        second = torch.where(good, errors[:, 0], tried.clamp(min=0.0))
+        second = torch.where(good, errors[:, 0], tried.abs())
         fresh, last = gradient, self.gradients[lanes, 0]
         where = good[:, None]
         front = torch.stack([torch.where(where, fresh, last), torch.where(where, last, fresh)], 1)

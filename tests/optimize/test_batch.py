@@ -114,6 +114,20 @@ def test_a_minimum_at_a_kink_is_found_and_recognised():
 
 
 @double_precision()
+def test_a_poor_step_from_afar_is_not_taken_for_a_kink():
+    found = likelihoods("examples/near_far.py", 48)
+    start = 4.0 * torch.randn(48, found.dim, generator=torch.Generator().manual_seed(2))
+    start = start.clamp(found.natural.lower, found.natural.upper)
+    response = Response.around(natural_objective(found.natural), start[:1])
+    for each in (response, response.whole):
+        minima = minimize_bundled(found, start, each, max_steps=200)
+        near = minimize_all(found, torch.full((48, found.dim), 0.1))
+        done = minima.converged & near.converged
+        assert float(done.double().mean()) > 0.5
+        assert float((minima.value - near.value)[done].max()) < 1e-2
+
+
+@double_precision()
 def test_no_lane_knows_of_the_others():
     found = likelihoods("models/two_detector.py", 64)
     start = torch.zeros(64, found.dim)
