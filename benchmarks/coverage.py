@@ -125,7 +125,7 @@ def drawn(found: list[Measured], path: Path) -> None:
                 for kind, color in COLORS.items():
                     y = 100 * one.by[kind][number].numpy()
                     panel.plot(y, ".", ms=2.5, color=color, label=kind if not number else None)
-            panel.set(title=f"{one.case}, pulls {one.pulls}", xlabel="point", ylabel="coverage (%)", ylim=(35, 102))
+            panel.set(title=f"{one.case}, pulls {one.pulls}", xlabel="point", ylabel="coverage (%)", ylim=(0, 102))
             tidy(panel)
         panels[0].legend(frameon=False, fontsize=8, ncols=3)
         sheet.savefig(path, bbox_inches="tight", dpi=90)
