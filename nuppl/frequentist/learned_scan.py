@@ -158,7 +158,7 @@ def learned_grid(
 
 
 def _apart(statistic: Tensor, u: Tensor, seed: int) -> Tensor:
-    """u, with toys at t = 0 spread over [0, u]: where many lie there, u is as uniform as elsewhere and easily learned.
+    """u, with toys at t = 0 spread over [0, u]: where many lie there, it is as uniform as elsewhere, easier to learn.
 
     A region at a level below their share is cut at t = 0 all the same, and covers more.
     """

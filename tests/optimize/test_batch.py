@@ -123,8 +123,8 @@ def test_a_poor_step_from_afar_is_not_taken_for_a_kink():
         minima = minimize_bundled(found, start, each, max_steps=200)
         near = minimize_all(found, torch.full((48, found.dim), 0.1))
         done = minima.converged & near.converged
-        assert float(done.double().mean()) > 0.5
-        assert float((minima.value - near.value)[done].max()) < 1e-2
+        assert not bool(((minima.value - near.value)[done] > 1e-2).any())
+    assert float(done.double().mean()) > 0.9
 
 
 @double_precision()
