@@ -112,7 +112,7 @@ def test_each_construction_throws_what_it_says(counting):
     size = 64
     for name in NUISANCES:
         thrower = Thrower.of(counting, 1, nuisances=Nuisances(name))
-        tiles = [thrower._at(2, number) for number in range(size)]
+        tiles = [thrower.at(2, number) for number in range(size)]
         counts = torch.cat([tile.data["counts"] for tile in tiles])
         centers = torch.cat([tile.centers["background_shift"] for tile in tiles])
         mean = float(counts.mean())
