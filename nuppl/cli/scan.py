@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from contextlib import redirect_stdout
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuppl.cli.options import Count, json_option, model_options, out_option, seed_option
+from nuppl.cli.scan_shown import show_scan, trusted
 from nuppl.cli.scanning import Asked, earlier_toys, extended, more_options, one_thread, settings
 from nuppl.cli.statistics import chosen_statistic, statistic_option, with_exclusion
 from nuppl.errors import InputError
@@ -25,14 +25,10 @@ if TYPE_CHECKING:
     from nuppl.language.program import Program
     from nuppl.results.run import RunFolder
 
-__all__ = ["scan", "show_scan"]
+__all__ = ["scan"]
 
-NOT_TRUSTED = 4
 LEAST_LEARNED = 2_000
 """Toys in all from which critical values are learned."""
-MOST_LOST, MOST_MOVED = 0.01, 0.02
-"""Share of failed fits, of points or of toys, above which a scan is not to be trusted; and by how much full fits may
-move the share of toys above a critical value of linear ones, beyond three errors."""
 
 
 @click.command()
@@ -94,25 +90,6 @@ def scan(model: str, as_json: bool, resume: bool, **asked: Any) -> int:
         return _shown(place, as_json)
     click.echo(f"report: {folder.path / 'report.html'}", err=True)
     return show_scan(groups["scan"], as_json)
-
-
-def show_scan(found: xr.Dataset, as_json: bool) -> int:
-    """Print a scan; the exit code."""
-    from nuppl.report.scan import scan_lines, scan_rows
-    from nuppl.results.scan_cls import cls_numbers
-    from nuppl.results.scan_more import null_of
-
-    if as_json:
-        best, rows = json.loads(found.attrs["best"]), scan_rows(found)
-        more = cls_numbers(found) | ({"null": null_of(found)} if null_of(found) else {})
-        click.echo(json.dumps({"best": best, "levels": rows, **more, "verdict": {"trusted": _trusted(found)}}))
-    else:
-        click.echo("\n".join(scan_lines(found)))
-    if not _trusted(found):
-        why = "full fits of toys say other than linear ones" if _moved(found) else "more than 1 % of the fits failed"
-        click.echo(f"warning: {why}: do not trust this scan", err=True)
-        return NOT_TRUSTED
-    return 0
 
 
 def _resolved(program: Program, asked: dict[str, Any]) -> tuple[Grid, Statistic, dict[str, Any]]:
@@ -230,7 +207,7 @@ def _carried_out(
             groups["scan"] = extended(groups["scan"], profiled, settings, several, store, progress)
         folder.save(groups, SCAN)
         render_scan(groups, folder.report, folder.record["command"])
-        folder.finish(trusted=_trusted(groups["scan"]))
+        folder.finish(trusted=trusted(groups["scan"]))
     return groups
 
 
@@ -275,25 +252,6 @@ def _groups(
     if found.statistic.shape[1]:
         group = with_toys(group, found.statistic, [*earlier, *([seed] if thrown else [])])
     return {"/": xr.Dataset(attrs=describe_file(program, "scan", seed, blind=blind)), "scan": group}
-
-
-def _trusted(found: xr.Dataset) -> bool:
-    from nuppl.results.scan_cls import cls_lost
-    from nuppl.results.scan_more import null_of
-
-    lost = float((found["status"] == 2).mean())
-    toys = float(found["failed_toys"].sum() / found["toys"].sum()) if "toys" in found else 0.0
-    null = null_of(found) or {}
-    lost = max(lost, toys, null.get("failed", 0) / max(1, null.get("toys", 0)), cls_lost(found))
-    return bool(lost <= MOST_LOST) and not _moved(found)
-
-
-def _moved(found: xr.Dataset) -> bool:
-    """Whether full fits of a sample say other than linear ones."""
-    from nuppl.results.scan_more import checked_of
-
-    shares = (checked_of(found) or {"above": {}})["above"].values()
-    return any(abs(full - linear) > MOST_MOVED + 3.0 * error for linear, full, error in shares)
 
 
 def _shown(place: Path, as_json: bool) -> int:

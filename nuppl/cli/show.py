@@ -26,7 +26,7 @@ def show(run: Path, as_json: bool) -> int:
         if "posterior" in groups:
             return show_posterior(groups, said, as_json)
         if "scan" in groups:
-            from nuppl.cli.scan import show_scan
+            from nuppl.cli.scan_shown import show_scan
 
             return show_scan(groups["scan"], as_json)
         held = {
