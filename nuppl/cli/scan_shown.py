@@ -38,6 +38,7 @@ def show_scan(found: xr.Dataset, as_json: bool) -> int:
 
 
 def trusted(found: xr.Dataset) -> bool:
+    """Whether few enough fits failed, and full fits bear out linear ones."""
     from nuppl.results.scan_cls import cls_lost
     from nuppl.results.scan_more import null_of
 

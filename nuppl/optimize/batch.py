@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nuppl.errors import InputError
 from nuppl.optimize.batch_bundle import minimize_bundled
 from nuppl.optimize.batch_newton import Minima, minimize_all
 from nuppl.optimize.batch_shared import minimize_shared
@@ -47,7 +48,10 @@ def fit_lanes(
         return minimize_all(likelihoods, start, held=held, tolerance=tolerance)
     if response is None:
         lowest = likelihoods.values(start).argsort()[:1]
-        response = Response.around(natural_objective(likelihoods.natural), start[lowest])
+        try:
+            response = Response.around(natural_objective(likelihoods.natural), start[lowest])
+        except InputError:  # data whose mean is not known
+            return minimize_all(likelihoods, start, held=held, tolerance=tolerance)
     if free > _MANY:
         return _fit_many(likelihoods, start, held, response, neighbours)
     found = minimize_shared(likelihoods, start, response, held=held, tolerance=tolerance)

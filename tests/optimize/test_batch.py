@@ -164,3 +164,19 @@ def test_a_lane_without_density_has_failed_and_harms_nobody():
     minima = fit_lanes(found, torch.tensor([[-1.0], [0.5]]))
     assert minima.converged.tolist() == [False, True] and float(minima.value[0]) == torch.inf
     assert abs(float(natural.values(minima.point[1:])["mu"]) - 4.0) < 1e-2
+
+
+@double_precision()
+def test_data_without_a_known_mean_are_fitted_by_their_density():
+    @nuppl.model(interest="a")
+    def heavy():
+        a = nuppl.parameter("a", dist.Uniform(-9.0, 9.0), nominal=0.0)
+        with nuppl.plate("part", 11, dim=-1):
+            shift = nuppl.pull("shift")
+            nuppl.observe("x", dist.Cauchy(a + shift, 1.0), torch.linspace(-1.0, 3.0, 11))
+
+    found = Likelihoods(Natural(heavy.bind()), {}, {})
+    minima = fit_lanes(found, torch.tensor([0.5] * 12)[None] * torch.tensor([[0.0], [1.0]]))
+    assert bool(minima.converged.all())
+    # Symmetric data: the middle is the answer, from either start.
+    assert torch.allclose(found.natural.values(minima.point)["a"].flatten(), torch.ones(2), atol=0.02)
