@@ -26,7 +26,7 @@ class Case(NamedTuple):
         reference: the long run whose moments everything is judged by.
         peers: how NumPyro runs.
         entries: how nuppl runs.
-        pyro: a short run of Pyro's NUTS, where that is feasible.
+        pyro: a short run of Pyro's NUTS.
         runs: repetitions with other seeds: of NumPyro, and of nuppl.
     """
 
@@ -35,7 +35,7 @@ class Case(NamedTuple):
     reference: Choice | Entry
     peers: list[Choice]
     entries: list[Entry]
-    pyro: Settings | None
+    pyro: Settings
     runs: tuple[int, int]
 
 
@@ -78,11 +78,11 @@ CASES = {
         # A dense mass matrix, whole or without the 904 spectrum errors, needs a longer warm-up than the budget has.
         peers=[Choice(own, 2, 200, 200) for own in (False, True)],
         entries=[
-            Entry("hmc", Settings(marginalize="none", chains=32, warmup=80, draws=100), False, "32 chains"),
+            Entry("hmc", Settings(marginalize="none", chains=128, warmup=80, draws=300), False, "128 x (80 + 300)"),
             Entry("importance", Settings(chains=8), True, "8 x 2500 proposals, pulls integrated"),
             Entry("smc", Settings(), True, "16 islands, pulls integrated"),
         ],
-        pyro=None,
+        pyro=Settings(chains=2, warmup=50, draws=50),
         runs=(2, 1),
     ),
 }

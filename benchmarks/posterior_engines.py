@@ -7,7 +7,9 @@ runs with other seeds are added.
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -16,13 +18,14 @@ from posterior_effective import Series, flat
 
 from nuppl.inference.registry import ENGINES, engine
 from nuppl.language.density import Whitened
+from nuppl.language.loading import load_model
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
 from nuppl.results.draws import Draws
 from nuppl.sampling.settings import Settings
 from nuppl.typing import silent
 
-__all__ = ["Entry", "draw", "known", "repeat", "seconds_per_gradient"]
+__all__ = ["Entry", "draw", "known", "repeat", "seconds_of_chains", "seconds_per_gradient"]
 
 
 class Entry(NamedTuple):
@@ -68,6 +71,21 @@ def _means(draws: Draws) -> np.ndarray:
     """With shape (chain, D), without holding all draws at once."""
     means = {name: torch.as_tensor(value).mean(1, keepdim=True).numpy() for name, value in draws.values.items()}
     return flat(means)[:, 0]
+
+
+def seconds_of_chains(file: str, settings: Settings) -> float:
+    """The slowest of some chains of Pyro's NUTS, each in a process and on a core of its own."""
+    one = [dataclasses.replace(settings, chains=1, seed=seed) for seed in range(settings.chains)]
+    with ProcessPoolExecutor(settings.chains, multiprocessing.get_context("spawn")) as pool:
+        return max(pool.map(_seconds_of_chain, [file] * len(one), one))
+
+
+def _seconds_of_chain(file: str, settings: Settings) -> float:
+    torch.set_num_threads(1)
+    program = load_model(file)[0].bind()
+    started = time.perf_counter()
+    engine("nuts")(program, settings, silent)
+    return time.perf_counter() - started
 
 
 @double_precision()

@@ -80,6 +80,16 @@ class Linear:
         parts = [data[name].reshape(-1, site.size).expand(n, -1) for name, site in program.data_sites.items()]
         return torch.cat(parts, 1) - self._moved(centers, n) @ self.jacobian.T
 
+    def outcomes(self, centers: Values, n: int) -> Tensor:
+        """c with shape (n, D), of all coordinates; 0 where nothing measured them."""
+        layout, natural = self.likelihoods.natural.layout, self.likelihoods.natural
+        found = torch.zeros(n, self.likelihoods.dim)
+        for name, value in centers.items():
+            block = layout.blocks[name]
+            middle, width = (part[block.start : block.stop] for part in (natural.loc, natural.scale))
+            found[:, block.start : block.stop] = (value.reshape(-1, block.stop - block.start) - middle) / width
+        return found
+
     def chi2(self, effective: Tensor, means: Tensor) -> Tensor:
         """With shape (n, G), for y with shape (n, M) and m with shape (G, M)."""
         x, m = effective @ self.root.T, means @ self.root.T
@@ -99,12 +109,6 @@ class Linear:
 
     def _moved(self, centers: Values, n: int) -> Tensor:
         """c - a_0 of nuisances with shape (n, N); zero where nothing measured them."""
-        layout, moved = self.likelihoods.natural.layout, torch.zeros(n, self.likelihoods.dim)
         pulls = natural_stiffness(self.likelihoods.natural) > 0
-        moved = moved - torch.where(pulls, self.reference, 0.0)
-        for name, value in centers.items():
-            block = layout.blocks[name]
-            width = self.likelihoods.natural.scale[block.start : block.stop]
-            middle = self.likelihoods.natural.loc[block.start : block.stop]
-            moved[:, block.start : block.stop] += (value.reshape(-1, block.stop - block.start) - middle) / width
+        moved = self.outcomes(centers, n) - torch.where(pulls, self.reference, 0.0)
         return moved[:, self.nuisance]

@@ -1,13 +1,13 @@
 """Toys whose fits are matrix products, for models of many linear nuisances and counts that are large.
 
-With the nuisances linear around the best fit (`linear`), the expected data at a point theta of the grid, taken where
-the data's own fit puts the nuisances there, become a vector X(theta) and a toy a vector Y, and
+With the nuisances linear around what the data's own fit prefers at each point theta of the grid (`table`), a toy is a
+vector, and
 
-    t = |Y - X(theta)|^2 - min over theta' of |Y - X(theta')|^2.
+    t = chi2(toy, theta) - min over theta' of chi2(toy, theta').
 
-At its own point |Y - X|^2 has the right distribution even where the response differs from that of the best fit, since Y
-is made with the same response. theta' runs over a finer grid, with a parabola through the lowest point along each axis.
-What this leaves out is measured: full fits of a sample of the toys.
+theta' runs over a finer grid, with a parabola through the lowest point along each axis. What this leaves out is
+measured twice: t of the data beside their own full profile, which also chooses the reference of the linear nuisances,
+and full fits of a sample of the toys.
 """
 
 from __future__ import annotations
@@ -24,14 +24,18 @@ from nuppl.frequentist.grid import Axis, Grid
 from nuppl.frequentist.profile import Profile
 from nuppl.frequentist.refined import finer
 from nuppl.frequentist.statistics import LIKELIHOOD_RATIO
-from nuppl.frequentist.toys import TILE, Thrower
+from nuppl.frequentist.table import Table
+from nuppl.frequentist.toys import TILE, Thrower, valleys_of
 from nuppl.language.precision import double_precision
 from nuppl.language.simulation import Toys, tile_seed
+from nuppl.optimize.objective import natural_objective
+from nuppl.optimize.response import Response
 
 __all__ = ["Compared", "LinearThrower", "compare"]
 
-_MOST, _CLOSE = 1 << 15, 0.25
-"""Points of the finer grid at most, and how far apart neighbours of it are allowed to be, as a squared distance."""
+_MOST, _CLOSE, _LOOKS = 1 << 15, 0.25, 8
+"""Points of the finer grid at most, how far apart neighbours of it are allowed to be, as a squared distance, and at how
+many points the response is looked at."""
 
 _NUMBERS, _STREAM = 1 << 23, 52 << 24
 """Squared distances at a time; the stream of random numbers."""
@@ -45,16 +49,16 @@ class LinearThrower(Thrower):
     """Draws pseudo-experiments of a scan and fits them by matrix products.
 
     Attributes:
-        origin: R m' of the best fit, with shape (M,).
-        cells: X of the scan's points with shape (G, M).
-        table: X of the finer grid's points, single precision, with shape (F, M).
+        cells: the scan's points.
+        table: those of the finer grid, in single precision.
         finer: that grid.
+        off: t of the data by products less that of the profile, where they do not exclude a point, with shape (n,).
     """
 
-    origin: Tensor = field(kw_only=True)
-    cells: Tensor = field(kw_only=True)
-    table: Tensor = field(kw_only=True)
+    cells: Table = field(kw_only=True)
+    table: Table = field(kw_only=True)
     finer: Grid = field(kw_only=True)
+    off: Tensor = field(kw_only=True)
 
     @classmethod
     @double_precision()
@@ -71,29 +75,38 @@ class LinearThrower(Thrower):
             )
         if isinstance(profile.linear, Direct):
             raise InputError("linear fits: expected data with a known mean; use full fits")
-        linear = profile.linear
-        origin = (linear.expected(profile.best.point) @ linear.root.T)[0]
-        cells = linear.expected(profile.minima.point) @ linear.root.T - origin
+        near, off = _nearest(profile)
+        cells = near.at(profile.minima.point)
         grid, points = _finer(profile, cells)
-        table = torch.cat([linear.expected(part) @ linear.root.T - origin for part in points.split(4096)])
         mine = {each.name: getattr(thrower, each.name) for each in fields(thrower)}
-        return cls(**mine, origin=origin, cells=cells, table=table.float(), finer=grid)
+        return cls(**mine, cells=cells, table=near.at(points).single, finer=grid, off=off)
 
     @double_precision()
     def fitted(self, drawn: Toys, cells: Tensor) -> tuple[Tensor, Tensor]:
         """t of n toys, each at its point of the grid, numbers with shape (n,), and which fits failed, each (n,)."""
-        linear = self.profile.linear
-        seen = linear.effective(drawn.data, drawn.centers, len(cells)) @ linear.root.T - self.origin
-        fixed = (seen - self.cells[cells]).square().sum(1)
-        lengths, size = self.table.square().sum(1), max(1, _NUMBERS // len(self.table))
-        parts = [self._lowest(some, lengths) for some in seen.float().split(size)]
-        free = seen.square().sum(1) + torch.cat(parts)
+        seen = self.cells.seen(drawn, len(cells))
+        fixed = self.cells.each(seen, cells)
+        heights = self.table.all(seen, max(1, _NUMBERS // len(self.table.points)))
+        free = seen.square().sum(1) + torch.cat([self._lowest(some) for some in heights])
         return (fixed - free).clamp(min=0.0), ~(fixed.isfinite() & free.isfinite())
 
-    def _lowest(self, seen: Tensor, lengths: Tensor) -> Tensor:
-        """The lowest |X|^2 - 2 Y.X over the table, with shape (n,)."""
-        heights = torch.addmm(lengths, seen, self.table.T, alpha=-2.0)
-        rows, lowest = torch.arange(len(seen)), heights.argmin(1)
+    def start(self, effective: Tensor, drawn: Toys, cells: Tensor) -> Tensor:
+        """Points of the grid, numbers with shape (n,), with nuisances from the response there."""
+        return self.cells.starts(drawn, cells)
+
+    def valleys(self, effective: Tensor, drawn: Toys) -> tuple[Tensor, Tensor]:
+        """Toys with shape (L,), and points with shape (L, D) from which their free fits start."""
+        seen = self.cells.seen(drawn, len(effective))
+        size = max(1, _NUMBERS // len(self.table.points))
+        parts = [valleys_of(heights.double(), self.finer) for heights in self.table.all(seen, size)]
+        lanes = torch.cat([lane + number * size for number, (lane, _) in enumerate(parts)])
+        cells = torch.cat([cell for _, cell in parts])
+        some = Toys(*({name: value[lanes] for name, value in values.items()} for values in drawn))
+        return lanes, self.table.starts(some, cells)
+
+    def _lowest(self, heights: Tensor) -> Tensor:
+        """The lowest of the table's chi2, with shape (n,), for all of them with shape (n, F)."""
+        rows, lowest = torch.arange(len(heights)), heights.argmin(1)
         middle = heights[rows, lowest].double()
         found, steps = middle.clone(), list(self.finer.neighbours())
         for up, down in zip(steps[::2], steps[1::2], strict=True):
@@ -104,14 +117,32 @@ class LinearThrower(Thrower):
         return found
 
 
-def _finer(profile: Profile, cells: Tensor) -> tuple[Grid, Tensor]:
+def _nearest(profile: Profile) -> tuple[Table, Tensor]:
+    """Points that the data do not exclude, around the reference with which their t is closest to the profile's, and by
+    how much it is off, with shape (n,)."""
+    likelihoods, near = profile.likelihoods, (profile.statistic < _NEAR).nonzero()[:, 0]
+    looks = profile.minima.point[near[torch.linspace(0, len(near) - 1, _LOOKS).round().long()]]
+    references = torch.cat([profile.best.point, looks])
+    own = Response.around(natural_objective(likelihoods.natural), references).own
+    own = own[~torch.isin(own, profile.columns)]
+    data = Toys(dict(likelihoods.natural.program.data), {})
+    found = []
+    for reference in references:
+        table = Table.around(likelihoods, reference, profile.columns, own, profile.minima.point[near])
+        off = table.each(table.seen(data, len(near)), torch.arange(len(near))) - profile.statistic[near]
+        found.append((table, off - off.median()))
+    return min(found, key=lambda each: float(each[1].abs().median()))
+
+
+def _finer(profile: Profile, cells: Table) -> tuple[Grid, Tensor]:
     """A grid fine enough where the data say something, and its coordinates with shape (F, D)."""
     grid, near = profile.grid, profile.statistic < _NEAR
     parts = [1] * len(grid.axes)
     apart = []
     for step in list(grid.neighbours())[1::2]:
-        both = near & near[step] & (step != torch.arange(grid.size))
-        apart.append(float((cells[step] - cells).square().sum(1)[both].quantile(0.9)) if bool(both.any()) else 0.0)
+        both = (near & near[step] & (step != torch.arange(grid.size))).nonzero()[:, 0]
+        distance = cells.each(cells.places[step[both]], both)
+        apart.append(float(distance.quantile(0.9)) if len(both) else 0.0)
     while max(apart) > _CLOSE and 2 * _count(grid, parts) < _MOST:
         widest = apart.index(max(apart))
         parts[widest], apart[widest] = 2 * parts[widest], 0.25 * apart[widest]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nuppl.frequentist.asimov import prepared
 from nuppl.frequentist.experiments import Curves, Experiments
+from nuppl.frequentist.grid import Grid
 from nuppl.frequentist.nuisances import Nuisances
 from nuppl.frequentist.profile import Profile
 from nuppl.frequentist.refined import refined
@@ -31,7 +32,7 @@ from nuppl.optimize.batch import fit_lanes
 from nuppl.optimize.batch_newton import Minima
 from nuppl.optimize.lanes import Likelihoods
 
-__all__ = ["TILE", "Thrower"]
+__all__ = ["TILE", "Thrower", "valleys_of"]
 
 TILE = 256
 """Toys per tile."""
@@ -152,10 +153,7 @@ class Thrower:
 
     def free(self, likelihoods: Likelihoods, effective: Tensor, drawn: Toys, fixed: Minima) -> Minima:
         """The lowest of the minima next to the valleys of the toy's chi2 on the grid, and to its own point."""
-        lanes, cells = self._valleys(effective)
-        some = Toys(*({name: value[lanes] for name, value in values.items()} for values in drawn))
-        points = self.fine.minima.point[cells]
-        start = self.fine.linear.start(points, effective[lanes], self.fine_means[cells], some.centers)
+        lanes, start = self.valleys(effective, drawn)
         tried = fit_lanes(likelihoods.rows(lanes), start, response=self.profile.response)
         rank = torch.arange(len(lanes)) - torch.searchsorted(lanes, lanes)
         found = tried.rows(rank == 0)
@@ -173,25 +171,29 @@ class Thrower:
         points = self.profile.minima.point[cells]
         return self.profile.linear.start(points, effective, self.means[cells], drawn.centers)
 
-    def _valleys(self, effective: Tensor) -> tuple[Tensor, Tensor]:
-        """Toys and the points of the grid from which their free fits start: local minima of chi2 near the lowest."""
-        size = max(1, _CHI2 // len(self.fine_means))
-        parts = [self._valleys_of(some) for some in effective.split(size)]
-        lanes = [lane + number * size for number, (lane, _) in enumerate(parts)]
-        return torch.cat(lanes), torch.cat([cell for _, cell in parts])
+    def valleys(self, effective: Tensor, drawn: Toys) -> tuple[Tensor, Tensor]:
+        """Toys with shape (L,), and points with shape (L, D) from which their free fits start."""
+        size, linear = max(1, _CHI2 // len(self.fine_means)), self.fine.linear
+        parts = [valleys_of(linear.chi2(some, self.fine_means), self.fine.grid) for some in effective.split(size)]
+        lanes = torch.cat([lane + number * size for number, (lane, _) in enumerate(parts)])
+        cells = torch.cat([cell for _, cell in parts])
+        some = Toys(*({name: value[lanes] for name, value in values.items()} for values in drawn))
+        points = self.fine.minima.point[cells]
+        return lanes, linear.start(points, effective[lanes], self.fine_means[cells], some.centers)
 
-    def _valleys_of(self, effective: Tensor) -> tuple[Tensor, Tensor]:
-        chi2 = self.fine.linear.chi2(effective, self.fine_means)
-        lanes, cells = (chi2 <= chi2.amin(1, keepdim=True) + _NEAR).nonzero(as_tuple=True)
-        height, valley = chi2[lanes, cells], torch.ones_like(lanes, dtype=torch.bool)
-        for neighbour in self.fine.grid.neighbours():
-            valley &= height <= chi2[lanes, neighbour[cells]]
-        lanes, cells = lanes[valley], cells[valley]
-        order = height[valley].argsort(stable=True)
-        order = order[lanes[order].argsort(stable=True)]
-        lanes, cells = lanes[order], cells[order]
-        few = torch.arange(len(lanes)) - torch.searchsorted(lanes, lanes) < _STARTS
-        return lanes[few], cells[few]
+
+def valleys_of(chi2: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Toys and the points of a grid from which their free fits start: local minima of chi2, (n, F), near the lowest."""
+    lanes, cells = (chi2 <= chi2.amin(1, keepdim=True) + _NEAR).nonzero(as_tuple=True)
+    height, valley = chi2[lanes, cells], torch.ones_like(lanes, dtype=torch.bool)
+    for neighbour in grid.neighbours():
+        valley &= height <= chi2[lanes, neighbour[cells]]
+    lanes, cells = lanes[valley], cells[valley]
+    order = height[valley].argsort(stable=True)
+    order = order[lanes[order].argsort(stable=True)]
+    lanes, cells = lanes[order], cells[order]
+    few = torch.arange(len(lanes)) - torch.searchsorted(lanes, lanes) < _STARTS
+    return lanes[few], cells[few]
 
 
 def _together(parts: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:

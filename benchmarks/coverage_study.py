@@ -1,6 +1,6 @@
 """Coverage of confidence regions: by toys at each point, learned from a fiftieth of these, and by Wilks' theorem.
 
-    python benchmarks/coverage.py        # writes benchmarks/coverage.md and coverage.png
+    python benchmarks/coverage_study.py        # writes benchmarks/coverage.md and coverage.png
 
 Ten thousand experiments at each of 100 points, thrown with other seeds than the toys. Everything stays in
 benchmarks/runs/coverage, tile by tile: an interrupted study goes on where it was.
@@ -142,7 +142,7 @@ def main() -> None:
         [
             "# Coverage",
             "",
-            f"Made by `python benchmarks/coverage.py`; torch {torch.__version__}, 1 thread, {platform.machine()}. "
+            f"Made by `python benchmarks/coverage_study.py`; torch {torch.__version__}, 1 thread, {platform.machine()}. "
             f"{EXPERIMENTS:,} experiments at each of 100 points, with other seeds than the toys. Toys are thrown with "
             f"nominal pulls, which data without fluctuation prefer; experiments with those, shifted: "
             f"{'; '.join(pulls)}. All numbers in %. rms: of coverage from nominal, the experiments' own fluctuation "
