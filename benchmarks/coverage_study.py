@@ -142,11 +142,11 @@ def main() -> None:
         [
             "# Coverage",
             "",
-            f"Made by `python benchmarks/coverage_study.py`; torch {torch.__version__}, 1 thread, {platform.machine()}. "
-            f"{EXPERIMENTS:,} experiments at each of 100 points, with other seeds than the toys. Toys are thrown with "
-            f"nominal pulls, which data without fluctuation prefer; experiments with those, shifted: "
-            f"{'; '.join(pulls)}. All numbers in %. rms: of coverage from nominal, the experiments' own fluctuation "
-            "(0.47, 0.30, 0.22) included. beyond: the largest deviation less three binomial errors.",
+            f"Made by `python benchmarks/coverage_study.py`; torch {torch.__version__}, 1 thread, "
+            f"{platform.machine()}. {EXPERIMENTS:,} experiments at each of 100 points, with other seeds than the toys. "
+            "Toys are thrown with nominal pulls, which data without fluctuation prefer; experiments with those, "
+            f"shifted: {'; '.join(pulls)}. All numbers in %. rms: of coverage from nominal, the experiments' own "
+            "fluctuation (0.47, 0.30, 0.22) included. beyond: the largest deviation less three binomial errors.",
             "",
             "| model | grid | toys for critical values | toys learned from | leaves | failed fits, of all |",
             "|---|---|---|---:|---:|---:|",

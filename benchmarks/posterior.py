@@ -83,7 +83,7 @@ def measure(name: str, case: Case, quick: bool) -> tuple[list[Row], Program]:
 
 
 def pyro(program: Program, case: Case, rows: list[Row]) -> list[str]:
-    """What Pyro's NUTS can reach at most, its gradients with NumPyro's effective draws per gradient, and what it does."""
+    """What Pyro's NUTS can reach at most, by its gradients and NumPyro's effective draws per gradient; what it does."""
     like = next(row for row in rows if row.kind == "same density" and "diagonal" in row.settings)
     cost, leapfrogs = engines.seconds_per_gradient(program), like.series.leapfrogs
     bound = like.score.least / (like.series.chains * like.series.draws * leapfrogs * cost)

@@ -77,6 +77,9 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     # A batch system that ends a job asks first: like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Threads that wait for each other spin. Where other programs want the cores too, long spinning makes a batch of
+    # densities ten times slower; so short it costs a few per cent elsewhere. Read when torch is first imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     arguments = sys.argv[1:] if args is None else args
     sys.exit(_run(arguments))
 

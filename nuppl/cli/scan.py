@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from nuppl.frequentist.grid import Grid
+    from nuppl.frequentist.linear_toys import LinearThrower
+    from nuppl.frequentist.profile import Profile
     from nuppl.frequentist.scan import Scan
     from nuppl.frequentist.statistics import Statistic
     from nuppl.language.program import Program
@@ -171,6 +173,7 @@ def _carried_out(
     from nuppl.cli.progress import reporting
     from nuppl.cli.running import left_in_order
     from nuppl.frequentist.learned_scan import learned_scan
+    from nuppl.frequentist.linear_toys import compare
     from nuppl.frequentist.nuisances import Nuisances
     from nuppl.frequentist.profile import profile
     from nuppl.frequentist.scan import scan as thrown
@@ -178,31 +181,28 @@ def _carried_out(
     from nuppl.report.scan import render_scan
     from nuppl.results.checkpoints import Checkpoints
     from nuppl.results.run import SCAN
+    from nuppl.results.scan_more import with_check
 
     with left_in_order(folder):
         with reporting("scan") as progress, Workers(asked.program, workers) as several:
             store = Checkpoints(folder.checkpoints)
-            profiled = profile(
-                program, grid, starts=settings["starts"], seed=settings["seed"], store=store, progress=progress
-            )
+            shared = {"seed": settings["seed"], "store": store, "progress": progress}
+            profiled = profile(program, grid, starts=settings["starts"], spread=several.spread, **shared)
             earlier, seeds = earlier_toys([Path(each) for each in settings["merge"] or ()], profiled, settings)
             nuisances = Nuisances(settings["nuisances"])
-            common = {
-                "statistic": chosen,
-                "nuisances": nuisances,
-                "seed": settings["seed"],
-                "store": store,
-                "progress": progress,
-            }
+            common = {"statistic": chosen, "nuisances": nuisances, **shared}
+            linear = None
             if settings["critical"] == "learned":
                 found: Scan = learned_scan(profiled, settings["levels"], settings["toys"] * grid.size, **common)
             else:
-                more = {"earlier": earlier, "spread": several.spread, "linear": settings["fits"] == "linear"}
+                linear = _linear(profiled, settings)
+                more = {"earlier": earlier, "spread": several.spread, "thrower": linear}
                 found = thrown(profiled, settings["levels"], settings["toys"], **common, **more)
             groups = _groups(program, found, settings["seed"], blind, seeds, settings["toys"] > 0)
             groups["scan"].attrs |= {"critical": settings["critical"], "nuisances": settings["nuisances"]}
-            if settings["check"] and settings["toys"]:
-                groups["scan"] = _checked(groups["scan"], found, settings)
+            if linear:
+                checked = compare(linear, settings["check"], settings["seed"], spread=several.spread, progress=progress)
+                groups["scan"] = with_check(groups["scan"], *checked)
             groups["scan"] = with_exclusion(groups["scan"], found, settings["seed"], store, progress)
             groups["scan"] = extended(groups["scan"], profiled, settings, several, store, progress)
         folder.save(groups, SCAN)
@@ -211,14 +211,14 @@ def _carried_out(
     return groups
 
 
-def _checked(group: xr.Dataset, found: Scan, settings: dict[str, Any]) -> xr.Dataset:
-    """With a sample of toys fitted in full."""
-    from nuppl.frequentist.linear_toys import LinearThrower, compare
+def _linear(profiled: Profile, settings: dict[str, Any]) -> LinearThrower | None:
+    """What fits toys by matrix products, where that was asked for."""
+    from nuppl.frequentist.linear_toys import LinearThrower
     from nuppl.frequentist.toys import Thrower
-    from nuppl.results.scan_more import with_check
 
-    thrower = Thrower.of(found.profile, settings["seed"], found.chosen, found.nuisances)
-    return with_check(group, *compare(LinearThrower.like(thrower), settings["check"], settings["seed"]))
+    if settings["fits"] != "linear" or not settings["toys"]:
+        return None
+    return LinearThrower.like(Thrower.of(profiled, settings["seed"]))
 
 
 def _groups(

@@ -12,8 +12,8 @@ and full fits of a sample of the toys.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields, replace
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,19 +26,24 @@ from nuppl.frequentist.refined import finer
 from nuppl.frequentist.statistics import LIKELIHOOD_RATIO
 from nuppl.frequentist.table import Table
 from nuppl.frequentist.toys import TILE, Thrower, valleys_of
+from nuppl.frequentist.workers import Spread, in_turn
 from nuppl.language.precision import double_precision
 from nuppl.language.simulation import Toys, tile_seed
 from nuppl.optimize.objective import natural_objective
 from nuppl.optimize.response import Response
+from nuppl.typing import Progress, silent
 
 __all__ = ["Compared", "LinearThrower", "compare"]
 
-_MOST, _CLOSE, _LOOKS = 1 << 15, 0.25, 8
-"""Points of the finer grid at most, how far apart neighbours of it are allowed to be, as a squared distance, and at how
-many points the response is looked at."""
+_MOST, _CLOSE = 1 << 15, 0.25
+"""Points of the finer grid at most, and how far apart neighbours of it are allowed to be, as a squared distance."""
 
-_NUMBERS, _STREAM = 1 << 23, 52 << 24
-"""Squared distances at a time; the stream of random numbers."""
+_LOOKS, _OWN, _GAIN = 8, 6, 0.9
+"""References that are tried, and points at which columns are judged; columns with a response of their own at most; by
+how much more of these must lower the error of t for them to be kept."""
+
+_NUMBERS, _BLOCK, _STREAM = 1 << 23, 8, 52 << 24
+"""Squared distances at a time; full fits at a time; the stream of random numbers."""
 
 _NEAR = 50.0
 """t of the data up to which points count when the finer grid is chosen."""
@@ -59,6 +64,7 @@ class LinearThrower(Thrower):
     table: Table = field(kw_only=True)
     finer: Grid = field(kw_only=True)
     off: Tensor = field(kw_only=True)
+    tolerance: ClassVar[float] = 1e-3
 
     @classmethod
     @double_precision()
@@ -104,6 +110,25 @@ class LinearThrower(Thrower):
         some = Toys(*({name: value[lanes] for name, value in values.items()} for values in drawn))
         return lanes, self.table.starts(some, cells)
 
+    @double_precision()
+    def both(self, cells: Tensor, which: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """t of toys by matrix products and by full fits, and which of these failed, each with shape (n,).
+
+        Arguments:
+            cells: the toys' points, with shape (n,).
+            which: their numbers in the first tile of toys there, with shape (n,).
+        """
+        thrown = {cell: self.at(cell, 0) for cell in set(cells.tolist())}
+        picked = [(thrown[cell], number) for cell, number in zip(cells.tolist(), which.tolist(), strict=True)]
+        first = picked[0][0]
+        drawn = Toys(
+            *({name: torch.stack([toy[part][name][i] for toy, i in picked]) for name in first[part]} for part in (0, 1))
+        )
+        here = Response.around(natural_objective(self.profile.likelihoods.natural), self.cells.points[cells[:_LOOKS]])
+        there = replace(self, profile=replace(self.profile, response=here))
+        full, failed = Thrower.fitted(there, drawn, cells)
+        return self.fitted(drawn, cells)[0], full, failed
+
     def _lowest(self, heights: Tensor) -> Tensor:
         """The lowest of the table's chi2, with shape (n,), for all of them with shape (n, F)."""
         rows, lowest = torch.arange(len(heights)), heights.argmin(1)
@@ -118,20 +143,49 @@ class LinearThrower(Thrower):
 
 
 def _nearest(profile: Profile) -> tuple[Table, Tensor]:
-    """Points that the data do not exclude, around the reference with which their t is closest to the profile's, and by
-    how much it is off, with shape (n,)."""
-    likelihoods, near = profile.likelihoods, (profile.statistic < _NEAR).nonzero()[:, 0]
-    looks = profile.minima.point[near[torch.linspace(0, len(near) - 1, _LOOKS).round().long()]]
-    references = torch.cat([profile.best.point, looks])
-    own = Response.around(natural_objective(likelihoods.natural), references).own
-    own = own[~torch.isin(own, profile.columns)]
+    """Points that the data do not exclude, with t as close to the profile's as a reference and few columns of their own
+    bring it, and by how much t is off, with shape (n,)."""
+    near = (profile.statistic < _NEAR).nonzero()[:, 0]
+    points = profile.minima.point[near]
+    looks = points[torch.linspace(0, len(near) - 1, _LOOKS).round().long()]
+    own = profile.minima.at_bound[near].any(0).nonzero()[:, 0]
+    tried = [_judged(profile, near, reference, own) for reference in torch.cat([profile.best.point, looks])]
+    table, off = min(tried, key=lambda each: _far(each[1]))
+    while len(own) < _OWN:
+        own = torch.cat([own, _wrong(table, points[off.abs().topk(min(_LOOKS, len(near))).indices])]).sort().values
+        better, remaining = _judged(profile, near, table.linear.reference, own)
+        if _far(remaining) > _GAIN * _far(off):
+            break
+        table, off = better, remaining
+    return table, off
+
+
+def _judged(profile: Profile, near: Tensor, reference: Tensor, own: Tensor) -> tuple[Table, Tensor]:
+    """A table of some points of the grid, and t of the data there less the profile's, up to what all have in common."""
+    likelihoods = profile.likelihoods
+    table = Table.around(likelihoods, reference, profile.columns, own, profile.minima.point[near])
     data = Toys(dict(likelihoods.natural.program.data), {})
-    found = []
-    for reference in references:
-        table = Table.around(likelihoods, reference, profile.columns, own, profile.minima.point[near])
-        off = table.each(table.seen(data, len(near)), torch.arange(len(near))) - profile.statistic[near]
-        found.append((table, off - off.median()))
-    return min(found, key=lambda each: float(each[1].abs().median()))
+    off = table.each(table.seen(data, len(near)), torch.arange(len(near))) - profile.statistic[near]
+    return table, off - off.median()
+
+
+def _far(off: Tensor) -> float:
+    return float(off.abs().quantile(0.9))
+
+
+def _wrong(table: Table, points: Tensor) -> Tensor:
+    """The two columns that fail most at points with shape (q, D): their response times how far they would move."""
+    linear = table.linear
+    objective = natural_objective(linear.likelihoods.natural)
+    effective = linear.effective(linear.likelihoods.natural.program.data, {}, len(points))
+    moved = linear.start(points, effective, linear.expected(points), {}) - points
+    _, _, shared = objective.jacobian(linear.reference)
+    score = torch.zeros(objective.dim)
+    for point, move in zip(points, moved, strict=True):
+        _, variance, jacobian = objective.jacobian(point)
+        wrong = (jacobian - shared) * move * variance.clamp(min=1e-12).rsqrt()[:, None]
+        score += wrong.square().sum(0)
+    return linear.nuisance[score[linear.nuisance].topk(min(2, len(linear.nuisance))).indices]
 
 
 def _finer(profile: Profile, cells: Table) -> tuple[Grid, Tensor]:
@@ -179,17 +233,18 @@ class Compared(NamedTuple):
 
 
 @double_precision()
-def compare(thrower: LinearThrower, toys: int, seed: int) -> Compared:
+def compare(
+    thrower: LinearThrower, toys: int, seed: int, *, spread: Spread = in_turn, progress: Progress = silent
+) -> Compared:
     """Full fits of some toys at random points, those that the data exclude by far left out."""
     near = (thrower.profile.statistic < _NEAR).nonzero()[:, 0]
     generator = torch.Generator().manual_seed(tile_seed(seed, _STREAM, 0))
-    cells = near[torch.randint(len(near), (toys,), generator=generator)]
+    cells = near[torch.randint(len(near), (toys,), generator=generator)].sort().values
     which = torch.randint(TILE, (toys,), generator=generator)
-    thrown = [thrower.at(int(cell), 0) for cell in cells]
-    picked = list(zip(thrown, which.tolist(), strict=True))
-    drawn = Toys(
-        *({name: torch.stack([toy[part][name][i] for toy, i in picked]) for name in thrown[0][part]} for part in (0, 1))
-    )
-    linear, _ = thrower.fitted(drawn, cells)
-    full, failed = Thrower.fitted(thrower, drawn, cells)
+    jobs = list(zip(cells.split(_BLOCK), which.split(_BLOCK), strict=True))
+    found: dict[int, tuple[Tensor, ...]] = {}
+    for number, parts in spread(thrower.both, jobs):
+        found[number] = parts
+        progress(len(found), len(jobs), "blocks of toys fitted in full")
+    linear, full, failed = (torch.cat(parts) for parts in zip(*(found[i] for i in range(len(jobs))), strict=True))
     return Compared(cells, linear, full, failed)

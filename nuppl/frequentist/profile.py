@@ -17,6 +17,7 @@ from torch import Tensor
 from nuppl.frequentist.direct import linear_at, response_around
 from nuppl.frequentist.grid import Grid
 from nuppl.frequentist.linear import Linear
+from nuppl.frequentist.workers import Spread, in_turn
 from nuppl.language.density import Natural
 from nuppl.language.precision import double_precision
 from nuppl.language.program import Program
@@ -84,6 +85,7 @@ def profile(
     starts: int = 4,
     seed: int = 0,
     store: Checkpoints | None = None,
+    spread: Spread = in_turn,
     progress: Progress = silent,
 ) -> Profile:
     """Scan a program.
@@ -94,7 +96,8 @@ def profile(
         starts: of the search for the best fit, besides the nominal point and the model's own.
         seed: of that search.
         store: what an interrupted scan had fitted, and where this one keeps what it has.
-        progress: told of each finished point.
+        spread: over processes.
+        progress: told of each finished tile.
 
     Raises:
         InputError: no density, no data.
@@ -110,7 +113,8 @@ def profile(
     response = response_around(likelihoods, torch.cat([references[0][None], start[some]]))
     best = fit_lanes(likelihoods, references[0][None], response=response)
     linear = linears[0]
-    minima = _minima(linear, response, columns, start, grid, store or Checkpoints(None), progress)
+    fit = _Tile(likelihoods, columns, response is not None)
+    minima = _minima(fit, start, grid, store or Checkpoints(None), spread, progress)
     lowest = minima.rows(minima.value.argmin()[None])
     if float(lowest.value) < float(best.value):
         best = fit_lanes(likelihoods, lowest.point).better(best)
@@ -127,43 +131,55 @@ def _coordinates(natural: Natural, grid: Grid, columns: Tensor, reference: Tenso
     return found
 
 
-def _minima(
-    linear: Linear,
-    response: Response | None,
-    columns: Tensor,
-    start: Tensor,
-    grid: Grid,
-    store: Checkpoints,
-    progress: Progress,
-) -> Minima:
-    likelihoods = linear.likelihoods
-    held = torch.zeros(likelihoods.dim, dtype=torch.bool)
-    held[columns] = True
-    minima = Minima(**(store.load("profile") or vars(_nothing(start))))
+@dataclass(frozen=True, eq=False)
+class _Tile:
+    """Fits points of a grid that lie together.
+
+    Attributes:
+        likelihoods: of the program.
+        columns: that are scanned, with shape (K,).
+        many: whether what lanes share is the response of the expected data.
+    """
+
+    likelihoods: Likelihoods
+    columns: Tensor
+    many: bool
+
+    @double_precision()
+    def __call__(self, *tried: Tensor) -> tuple[Tensor, ...]:
+        """The fields of `Minima`, from the lowest of several starts in each lane, each with shape (n, D)."""
+        start = _lowest(self.likelihoods, list(tried))
+        held = torch.zeros(self.likelihoods.dim, dtype=torch.bool)
+        held[self.columns] = True
+        looks = torch.linspace(0, len(start) - 1, _LOOKS).round().long()
+        here = response_around(self.likelihoods, start[looks.roll(1)]) if self.many else None
+        return tuple(vars(fit_lanes(self.likelihoods, start, held=held, response=here, neighbours=True)).values())
+
+
+def _minima(fit: _Tile, start: Tensor, grid: Grid, store: Checkpoints, spread: Spread, progress: Progress) -> Minima:
+    minima, columns = Minima(**(store.load("profile") or vars(_nothing(start)))), fit.columns
     for points, around in grid.levels():
-        for some, near in zip(points.split(_TILE), around.split(_TILE), strict=True):
-            if bool((minima.steps[some] < 0).any()):
-                there = _lowest(likelihoods, [start[some], *_between(minima.point, columns, start[some], near)])
-                fitted = _fitted(likelihoods, there, held, response)
-                minima = minima.with_rows(some, fitted)
-                if store.due():
-                    store.save("profile", vars(minima))
+        tiles = [
+            (some, near)
+            for some, near in zip(points.split(_TILE), around.split(_TILE), strict=True)
+            if bool((minima.steps[some] < 0).any())
+        ]
+        jobs = [(start[some], *_between(minima.point, columns, start[some], near)) for some, near in tiles]
+        for number, fitted in spread(fit, jobs):
+            minima = minima.with_rows(tiles[number][0], Minima(*fitted))
+            if store.due():
+                store.save("profile", vars(minima))
             progress(int((minima.steps >= 0).sum()), grid.size, "points of the scan")
     for _ in range(_ROUNDS):
-        lower, start = _from_neighbours(likelihoods, grid, columns, minima)
+        lower, start = _from_neighbours(fit.likelihoods, grid, columns, minima)
         if not bool(lower.any()):
             break
-        again = fit_lanes(likelihoods, start[lower], held=held, response=response, neighbours=True)
-        minima = minima.with_rows(lower, minima.rows(lower).better(again))
+        parts = lower.nonzero()[:, 0].split(_TILE)
+        for number, fitted in spread(fit, [(start[lanes],) for lanes in parts]):
+            lanes = parts[number]
+            minima = minima.with_rows(lanes, minima.rows(lanes).better(Minima(*fitted)))
     store.save("profile", vars(minima))
     return minima
-
-
-def _fitted(likelihoods: Likelihoods, start: Tensor, held: Tensor, response: Response | None) -> Minima:
-    """A tile of points that lie together, with the response where they are."""
-    looks = torch.linspace(0, len(start) - 1, _LOOKS).round().long()
-    here = response_around(likelihoods, start[looks.roll(1)]) if response else None
-    return fit_lanes(likelihoods, start, held=held, response=here, neighbours=True)
 
 
 def _starts(linears: list[Linear], points: list[Tensor]) -> Tensor:

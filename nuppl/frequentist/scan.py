@@ -21,7 +21,6 @@ from torch import Tensor
 from nuppl.errors import InputError
 from nuppl.frequentist.experiments import observed
 from nuppl.frequentist.hypothesis import Hypothesis
-from nuppl.frequentist.linear_toys import LinearThrower
 from nuppl.frequentist.nuisances import Nuisances
 from nuppl.frequentist.profile import Profile
 from nuppl.frequentist.statistics import LIKELIHOOD_RATIO, Statistic
@@ -99,7 +98,7 @@ def scan(
     *,
     statistic: Statistic = LIKELIHOOD_RATIO,
     nuisances: Nuisances = Nuisances(),  # noqa: B008 (frozen)
-    linear: bool = False,
+    thrower: Thrower | None = None,
     seed: int = 0,
     store: Checkpoints | None = None,
     earlier: Earlier | None = None,
@@ -113,7 +112,7 @@ def scan(
         toys: at most per point, rounded up to whole tiles; 0 for none.
         statistic: which.
         nuisances: where those of the toys lie; toys are then at least a tile for each set of them.
-        linear: whether toys are fitted by matrix products (`linear_toys`).
+        thrower: of the toys, with this statistic and these nuisances; one that fits them in full by default.
         seed: the root seed.
         store: what an interrupted scan had thrown, and where this one keeps what it has.
         earlier: toys that count as well, thrown with other seeds.
@@ -132,8 +131,8 @@ def scan(
         raise InputError(f"toys: {nuisances.name!r} needs at least {nuisances.sets * TILE} per point, got {toys}")
     first = earlier or Earlier(torch.full((size, 0), math.nan), torch.zeros(size).long())
     found = Scan(profile, tuple(levels), first.statistic.double(), first.failed, statistic, nuisances)
-    thrower = Thrower.of(profile, seed, statistic, nuisances) if rounds else None
-    thrower = LinearThrower.like(thrower) if thrower and linear else thrower
+    if rounds and thrower is None:
+        thrower = Thrower.of(profile, seed, statistic, nuisances)
     for number in range(rounds):
         points = torch.arange(size) if number < max(nuisances.sets, rounds // 4) else _undecided(found)
         assert thrower is not None

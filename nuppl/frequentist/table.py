@@ -102,7 +102,7 @@ class Table:
         """Coordinates with shape (n, D): points with the nuisances that n experiments prefer there, within bounds."""
         points, linear = self.points[cells], self.linear
         effective = linear.effective(drawn.data, drawn.centers, len(cells))
-        slopes = linear.likelihoods.slopes(points, self.own)[2]
+        slopes = self._slopes(points)
         spanned = self._spanned(slopes)
         w = self.seen(drawn, len(cells)) + self.origin - self._places(points)
         moved = torch.linalg.solve(spanned.mT @ spanned, (w[:, None] @ spanned).mT)[:, :, 0]
@@ -120,12 +120,19 @@ class Table:
         shared = self.linear.expected(points) @ self.linear.root.T
         return torch.cat([shared, points[:, self.own] * self._stiff], 1)
 
+    def _slopes(self, points: Tensor) -> Tensor:
+        """A with shape (n, M, k); zero for what stands at a bound."""
+        natural = self.linear.likelihoods.natural
+        b = points[:, self.own]
+        inside = (b > natural.lower[self.own]) & (b < natural.upper[self.own])
+        return self.linear.likelihoods.slopes(points, self.own)[2] * inside[:, None]
+
     def _spanned(self, slopes: Tensor) -> Tensor:
         """(R A, S) with shape (n, N, k), for A with shape (n, M, k)."""
         return torch.cat([self.linear.root @ slopes, self._stiff.diag().expand(len(slopes), -1, -1)], 1)
 
     def _bases(self, points: Tensor) -> Tensor:
-        spanned = self._spanned(self.linear.likelihoods.slopes(points, self.own)[2])
+        spanned = self._spanned(self._slopes(points))
         factor = torch.linalg.cholesky(spanned.mT @ spanned)
         found: Tensor = torch.linalg.solve_triangular(factor, spanned.mT, upper=False).mT
         return found

@@ -13,6 +13,7 @@ coarse one they miss minima where the likelihood oscillates. All points share th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -69,6 +70,8 @@ class Thrower:
     fine_means: Tensor
     statistic: Statistic = LIKELIHOOD_RATIO
     nuisances: Nuisances = field(default_factory=Nuisances)
+    tolerance: ClassVar[float] = 1e-5
+    """What fits may leave to gain in minus log likelihood."""
 
     @classmethod
     def of(
@@ -111,7 +114,9 @@ class Thrower:
             # Toys are thrown where the data's own fit is: where nuisances are far from linear that is the better start.
             lower = likelihoods.values(near) < likelihoods.values(start)
             start = torch.where(lower[:, None], near, start)
-            return fit_lanes(likelihoods, start, held=self.profile.held, response=self.profile.response)
+            return fit_lanes(
+                likelihoods, start, held=self.profile.held, response=self.profile.response, tolerance=self.tolerance
+            )
 
         return Experiments(
             self.profile,
@@ -129,7 +134,9 @@ class Thrower:
             some = Toys(*({name: value[each] for name, value in values.items()} for values in drawn))
             start = self.start(effective[each], some, cells)
             response = self.profile.response
-            found = fit_lanes(likelihoods.rows(each), start, held=self.profile.held, response=response)
+            found = fit_lanes(
+                likelihoods.rows(each), start, held=self.profile.held, response=response, tolerance=self.tolerance
+            )
             lost = ~found.converged.reshape(-1, size).all(1)
             parts.append(Curves(-found.value.reshape(-1, size), lost))
         values, failed = zip(*parts, strict=True)
@@ -154,7 +161,7 @@ class Thrower:
     def free(self, likelihoods: Likelihoods, effective: Tensor, drawn: Toys, fixed: Minima) -> Minima:
         """The lowest of the minima next to the valleys of the toy's chi2 on the grid, and to its own point."""
         lanes, start = self.valleys(effective, drawn)
-        tried = fit_lanes(likelihoods.rows(lanes), start, response=self.profile.response)
+        tried = fit_lanes(likelihoods.rows(lanes), start, response=self.profile.response, tolerance=self.tolerance)
         rank = torch.arange(len(lanes)) - torch.searchsorted(lanes, lanes)
         found = tried.rows(rank == 0)
         for number in range(1, int(rank.max()) + 1):
@@ -162,7 +169,9 @@ class Thrower:
             found = found.with_rows(lanes[mine], found.rows(lanes[mine]).better(tried.rows(mine)))
         missed = (found.value > fixed.value).nonzero()[:, 0]
         if len(missed):
-            again = fit_lanes(likelihoods.rows(missed), fixed.point[missed], response=self.profile.response)
+            again = fit_lanes(
+                likelihoods.rows(missed), fixed.point[missed], response=self.profile.response, tolerance=self.tolerance
+            )
             found = found.with_rows(missed, found.rows(missed).better(again))
         return found
 

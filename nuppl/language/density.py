@@ -15,6 +15,7 @@ from torch import Tensor
 from nuppl.errors import InputError
 from nuppl.language.handlers import lane_sum, log_prob
 from nuppl.language.layout import Layout
+from nuppl.language.memory import keep_freed_memory
 from nuppl.language.program import Program, Terms, clean, site_moments, sum_terms
 from nuppl.language.table import Site
 from nuppl.language.transport import transport
@@ -39,6 +40,7 @@ class Whitened:
     """
 
     def __init__(self, program: Program) -> None:
+        keep_freed_memory()
         program.require_density("a posterior")
         self.program = program
         self.layout = Layout(program.latents.values(), whitened=True)
@@ -148,6 +150,7 @@ class Natural:
     """
 
     def __init__(self, program: Program) -> None:
+        keep_freed_memory()
         program.require_density("a fit")
         refuse_undeclared_random_effects(program)
         refuse_curved_supports(program)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from nuppl.errors import InputError
-from nuppl.optimize.batch_bundle import minimize_bundled
+from nuppl.optimize.batch_bundle import AT_KINKS, minimize_bundled
 from nuppl.optimize.batch_newton import Minima, minimize_all
 from nuppl.optimize.batch_shared import minimize_shared
 from nuppl.optimize.lanes import Likelihoods
@@ -53,7 +55,7 @@ def fit_lanes(
         except InputError:  # data whose mean is not known
             return minimize_all(likelihoods, start, held=held, tolerance=tolerance)
     if free > _MANY:
-        return _fit_many(likelihoods, start, held, response, neighbours)
+        return _fit_many(likelihoods, start, held, response, neighbours, max(tolerance, AT_KINKS))
     found = minimize_shared(likelihoods, start, response, held=held, tolerance=tolerance)
     failed = ~found.converged
     if not bool(failed.any()):
@@ -63,21 +65,27 @@ def fit_lanes(
 
 
 def _fit_many(
-    likelihoods: Likelihoods, start: Tensor, held: Tensor | None, response: Response, neighbours: bool
+    likelihoods: Likelihoods,
+    start: Tensor,
+    held: Tensor | None,
+    response: Response,
+    neighbours: bool,
+    tolerance: float,
 ) -> Minima:
     """With what all share, with what few neighbours share, and each with a Jacobian of its own."""
-    found = minimize_bundled(likelihoods, start, response, held=held, max_steps=_FIRST)
+    how: dict[str, Any] = {"held": held, "tolerance": tolerance}
+    found = minimize_bundled(likelihoods, start, response, max_steps=_FIRST, **how)
     if neighbours:
         objective = natural_objective(likelihoods.natural)
         for lanes in filter(len, _failed(found).split(_TOGETHER)):
             points = found.point[lanes]
             near = Response.around(objective, points[[len(lanes) // 2, 0, -1]])
-            again = minimize_bundled(likelihoods.rows(lanes), points, near, held=held, max_steps=_FIRST)
+            again = minimize_bundled(likelihoods.rows(lanes), points, near, max_steps=_FIRST, **how)
             found = found.with_rows(lanes, again.better(found.rows(lanes)))
     lanes = _failed(found)
     if not len(lanes):
         return found
-    again = minimize_bundled(likelihoods.rows(lanes), found.point[lanes], response.whole, held=held)
+    again = minimize_bundled(likelihoods.rows(lanes), found.point[lanes], response.whole, **how)
     return found.with_rows(lanes, again.better(found.rows(lanes)))
 
 

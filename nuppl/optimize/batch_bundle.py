@@ -18,7 +18,10 @@ from nuppl.optimize.batch_newton import Minima
 from nuppl.optimize.lanes import Likelihoods
 from nuppl.optimize.response import Curvature, Response
 
-__all__ = ["minimize_bundled"]
+__all__ = ["AT_KINKS", "minimize_bundled"]
+
+AT_KINKS = 3e-5
+"""What may be left to gain in minus log likelihood."""
 
 _KEPT, _NEAR = 7, 0.1
 """Gradients that a lane keeps besides its last, and by how much values may differ for that."""
@@ -37,7 +40,7 @@ def minimize_bundled(
     response: Response,
     *,
     held: Tensor | None = None,
-    tolerance: float = 3e-5,
+    tolerance: float = AT_KINKS,
     max_steps: int = 40,
 ) -> Minima:
     """The minimum next to each start.

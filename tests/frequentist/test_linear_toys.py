@@ -53,7 +53,8 @@ def test_nothing_is_finer_than_it_need_be():
 
 def test_a_scan_uses_them_and_forgets_what_it_need_not_know():
     found = profile(wave.bind(), Grid.over(wave.bind(), ["x", "y"], [9, 7]))
-    linear, full = (scan(found, [0.9], 512, linear=each, seed=1) for each in (True, False))
+    full = Thrower.of(found, 1)
+    linear, full = (scan(found, [0.9], 512, thrower=each, seed=1) for each in (LinearThrower.like(full), full))
     assert torch.equal(linear.thrown > 0, full.thrown > 0)
     # The same toys: critical values differ by what fits differ.
     middle = (linear.critical[0] - full.critical[0]).abs().median()

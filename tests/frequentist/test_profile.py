@@ -98,27 +98,28 @@ def test_a_p_value_is_never_zero_and_missing_toys_do_not_count():
 
 
 def test_a_profile_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    from nuppl.frequentist import profile as module
+    from nuppl.frequentist.workers import in_turn
     from nuppl.results.checkpoints import Checkpoints
 
     program = bound("models/two_detector.py")
     grid = Grid.over(program, ["sin2_2theta14=0:0.3", "dm2_41=0.5:5"], [9, 9])
     whole = profile(program, grid)
-    store, fitted = Checkpoints(tmp_path), []
-    original = module._fitted
+    store, fitted, again = Checkpoints(tmp_path), [], []
 
-    def interrupted(likelihoods, start, *rest):
-        if len(fitted) == 1:
-            raise KeyboardInterrupt
-        fitted.append(len(start))
-        return original(likelihoods, start, *rest)
+    def interrupted(function, jobs):
+        for number, found in in_turn(function, jobs):
+            if fitted:
+                raise KeyboardInterrupt
+            fitted.append(len(jobs[number][0]))
+            yield number, found
+
+    def counted(function, jobs):
+        again.extend(len(job[0]) for job in jobs)
+        return in_turn(function, jobs)
 
     monkeypatch.setattr(store, "due", lambda: True)
-    monkeypatch.setattr(module, "_fitted", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        profile(program, grid, store=store)
-    again = []
-    monkeypatch.setattr(module, "_fitted", lambda *all: again.append(len(all[1])) or original(*all))
-    resumed = profile(program, grid, store=store)
+        profile(program, grid, store=store, spread=interrupted)
+    resumed = profile(program, grid, store=store, spread=counted)
     assert sum(fitted) + sum(again) == grid.size and fitted
     assert torch.equal(resumed.minima.point, whole.minima.point)
